@@ -1,0 +1,3 @@
+"""The version, one place for it."""
+
+__version__ = "0.1.0.dev0"

@@ -1,0 +1,165 @@
+"""Calls, what :func:`delayed` makes of them, and the batches in which they travel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from uuid import uuid4
+
+from jobspan.ambient import Settings
+
+__all__ = ["Batch", "Call", "CallContext", "Initializer", "Recallable", "Recalled", "delayed"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""One function with its positional and keyword arguments."""
+
+
+def delayed(function: Callable[P, R]) -> Callable[P, tuple[Callable[P, R], Any, Any]]:
+    """Capture the arguments of a function instead of calling it.
+
+    Parameters
+    ----------
+    function : callable
+        The function to be called later.
+
+    Returns
+    -------
+    callable
+        ``delayed(f)(*args, **kwargs)`` is the tuple ``(f, args, kwargs)``.
+
+    Notes
+    -----
+    To cache the results of `f`, write ``delayed(memory.cache(f))``: the other way round,
+    what is cached is the tuple.
+
+    Examples
+    --------
+    >>> delayed(pow)(2, 5)
+    (<built-in function pow>, (2, 5), {})
+    """
+
+    def capture(*args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], Any, Any]:
+        return function, args, kwargs
+
+    try:
+        return functools.wraps(function)(capture)
+    except AttributeError:  # a callable without the attributes of a function
+        return capture
+
+
+@dataclass(frozen=True, slots=True)
+class Initializer:
+    """A function that runs once in every worker before its first call.
+
+    Parameters
+    ----------
+    function : callable
+        What to run.
+    args : tuple
+        Its arguments.
+    token : str
+        Names this initializer: a worker runs each token once.
+    """
+
+    function: Callable[..., object]
+    args: tuple[Any, ...] = ()
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CallContext:
+    """What holds around every call of one ``Parallel`` call, in whatever worker it runs.
+
+    Made once by the front end; a backend sends it to a worker once and names it by its `token`
+    from then on. A worker enters it with :func:`jobspan.worker.context.entered`.
+
+    Parameters
+    ----------
+    settings : Settings
+        The ambient settings for parallel calls nested in these.
+    variables : tuple of (ContextVar, object)
+        The context variables that the user asked to propagate, with their values.
+    warning_filters : tuple or None
+        The caller's ``warnings.filters``.
+    log_level : int or None
+        The level of the caller's root logger.
+    import_path : tuple of str or None
+        The caller's ``sys.path``.
+    directory : str or None
+        The caller's current directory.
+    thread_limit : int or None
+        How many threads BLAS and OpenMP may use in a worker.
+    initializer : Initializer or None
+        Runs once in every worker.
+    token : str
+        Names this context.
+    """
+
+    settings: Settings
+    variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
+    warning_filters: tuple[Any, ...] | None = None
+    log_level: int | None = None
+    import_path: tuple[str, ...] | None = None
+    directory: str | None = None
+    thread_limit: int | None = None
+    initializer: Initializer | None = None
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that travel together: the unit that a worker runs.
+
+    Parameters
+    ----------
+    number : int
+        Names the batch within its executor; never used twice.
+    first : int
+        Index, among all calls of the ``Parallel`` call, of the first one in `calls`.
+    calls : sequence of Call
+        The calls, at least one.
+    context : CallContext
+        What holds around each of them.
+    attempt : int
+        1 the first time these calls are tried.
+    """
+
+    number: int
+    first: int
+    calls: Sequence[Call]
+    context: CallContext
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A result that was found stored.
+
+    Parameters
+    ----------
+    value : object
+        The result.
+    """
+
+    value: Any
+
+
+@runtime_checkable
+class Recallable(Protocol):
+    """A function that can tell which of its results are stored already.
+
+    The one place where ``Parallel`` and ``Memory`` meet: before it dispatches calls of such a
+    function, ``Parallel`` looks them up in bulk, and what is found never travels to a worker.
+    """
+
+    def recall_many(
+        self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
+    ) -> list[Recalled | None]:
+        """Look up the results of many calls at once; None where nothing is stored."""
+        ...

@@ -1,0 +1,1 @@
+"""How batches and their results cross a process boundary."""

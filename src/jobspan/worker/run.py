@@ -1,0 +1,44 @@
+"""Run the calls of a batch: each failure caught on its own, the whole timed."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jobspan.calls import Call
+from jobspan.outcomes import Failure
+
+__all__ = ["Ran", "failure_of", "run_calls"]
+
+
+class Ran(NamedTuple):
+    """What running a batch gave: values, failures by offset, when it began, how long it took."""
+
+    values: list[Any]
+    failures: dict[int, Failure]
+    started: float
+    seconds: float
+
+
+def run_calls(calls: Sequence[Call]) -> Ran:
+    """Run calls one after the other; a call that raises leaves a failure, and the next one runs."""
+    values: list[Any] = []
+    failures: dict[int, Failure] = {}
+    started = time.time()
+    begin = time.perf_counter()
+    for function, args, kwargs in calls:
+        try:
+            values.append(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is the user's, and travels to the user
+            failures[len(values)] = failure_of(error)
+            values.append(None)
+    return Ran(values, failures, started, time.perf_counter() - begin)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the failure that `error` stands for, its traceback as text without our own frames."""
+    trace = error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, trace and trace.tb_next))
+    return Failure(error, text)

@@ -23,12 +23,21 @@ class Executor(Protocol):
     """
 
     @property
+    def workers(self) -> int:
+        """How many batches can run at once now; follows a cluster that grows or shrinks."""
+        ...
+
+    @property
     def slots(self) -> int:
-        """How many batches in flight are of use now; follows a cluster that grows or shrinks."""
+        """How many batches in flight are of use now, while they are short; at least `workers`.
+
+        The scheduler keeps so many in flight while a batch takes milliseconds, to hide the round
+        trip, and only `workers` where batches are long, so that none waits behind a long one.
+        """
         ...
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch, without waiting for it.
+        """Take a batch, without waiting for it; any number of them, beyond `slots` too.
 
         What is wrong with a call (it cannot be pickled, say) comes back as its outcome; only a
         backend that has failed as a whole raises, a :class:`~jobspan.errors.BackendError`.

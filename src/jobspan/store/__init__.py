@@ -1,1 +1,28 @@
-"""."""
+"""Where results are kept: named bytes on a disk or in a bucket, with conditional writes."""
+
+from jobspan.store.opening import open_store, register_store
+from jobspan.store.protocol import (
+    BulkReads,
+    Data,
+    LocalPaths,
+    ObjectInfo,
+    ObjectStore,
+    StoreClock,
+    Sweeps,
+    Token,
+    Touches,
+)
+
+__all__ = [
+    "BulkReads",
+    "Data",
+    "LocalPaths",
+    "ObjectInfo",
+    "ObjectStore",
+    "StoreClock",
+    "Sweeps",
+    "Token",
+    "Touches",
+    "open_store",
+    "register_store",
+]

@@ -1,21 +1,39 @@
 """Seam 3: the object store, named bytes with conditional writes.
 
 Everything that a cache needs of a disk or a bucket, and nothing more. A name is a relative
-path of ``/``-separated segments. A write is atomic: a reader sees the object as it was or as it
-is, never a part. What stands under a name is known by its :data:`Token`, which changes with
-every write.
+path of ``/``-separated segments (:mod:`jobspan.store.names`). A write is atomic: a reader sees the
+object as it was or as it is, never a part. What stands under a name is known by its :data:`Token`,
+which changes with every write.
+
+:class:`ObjectStore` is all that a store must have. What only some stores can do well is a
+protocol of its own (:class:`LocalPaths`, :class:`BulkReads`, :class:`StoreClock`,
+:class:`Touches`, :class:`Sweeps`); a caller asks with `isinstance` and does without where the
+answer is no.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["ObjectInfo", "ObjectStore", "Token"]
+__all__ = [
+    "BulkReads",
+    "Data",
+    "LocalPaths",
+    "ObjectInfo",
+    "ObjectStore",
+    "StoreClock",
+    "Sweeps",
+    "Token",
+    "Touches",
+]
 
-Token = str
+Token: TypeAlias = str
 """What a store calls one state of one object: an ETag, a generation, a digest of its facts."""
+
+Data: TypeAlias = bytes | bytearray | memoryview
+"""Bytes to write; a memoryview is contiguous and of format ``B``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +50,15 @@ class ObjectInfo:
         When it was last written, in seconds since the epoch, by the store's clock.
     token : str or None
         The state's token where the listing tells it.
+    touched : float or None
+        When it was last touched (:class:`Touches`), where the store keeps that.
     """
 
     name: str
     size: int
     modified: float
     token: Token | None = None
+    touched: float | None = None
 
 
 @runtime_checkable
@@ -47,7 +68,10 @@ class ObjectStore(Protocol):
     Notes
     -----
     Threads and processes: every method may be called from any thread; a store can be pickled
-    and opens its connection anew in the process that unpickles it.
+    and opens its connection anew in the process that unpickles it, and after a fork.
+
+    A store that is not `conditional` still has `create`, `swap` and `delete` with a token. They
+    look first and write then, and two writers at the same moment may both be told that they won.
     """
 
     @property
@@ -63,6 +87,8 @@ class ObjectStore(Protocol):
     def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
         """Return the bytes from `start` to `end` of an object, and its token.
 
+        A range is cut off where the object ends. All the bytes belong to one state.
+
         Raises
         ------
         KeyError
@@ -70,20 +96,23 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put(self, name: str, data: bytes | memoryview) -> Token:
+    def put(self, name: str, data: Data) -> Token:
         """Write an object whatever stood there."""
         ...
 
-    def create(self, name: str, data: bytes | memoryview) -> Token | None:
+    def create(self, name: str, data: Data) -> Token | None:
         """Write an object only where none is; None where somebody else was first."""
         ...
 
-    def swap(self, name: str, data: bytes | memoryview, token: Token) -> Token | None:
+    def swap(self, name: str, data: Data, token: Token) -> Token | None:
         """Write an object only over the state that `token` names; None where it has changed."""
         ...
 
     def delete(self, name: str, token: Token | None = None) -> bool:
-        """Delete an object, with `token` only in that state; whether it was there and is gone."""
+        """Delete an object, with `token` only in that state; whether it was there and is gone.
+
+        Without a token, a store that is not told whether there was anything (S3) says True.
+        """
         ...
 
     def list(self, prefix: str = "") -> Iterable[ObjectInfo]:
@@ -92,4 +121,57 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections; a closed store opens them again when used."""
+        ...
+
+
+@runtime_checkable
+class LocalPaths(Protocol):
+    """A store whose objects are files of this machine, which can be mapped into memory."""
+
+    def path(self, name: str) -> str:
+        """Return the path of the file that holds an object, whether there is one or not.
+
+        The file is never written to: a new state is a new file under the same path. What was
+        opened or mapped stays as it was.
+        """
+        ...
+
+
+@runtime_checkable
+class BulkReads(Protocol):
+    """A store that reads many objects at once."""
+
+    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Yield the whole content of each object as it arrives, None for one that is not there.
+
+        The pairs come in any order, each name once for each time that it was asked for. A failing
+        request raises; what has not been taken by then is lost.
+        """
+        ...
+
+
+@runtime_checkable
+class StoreClock(Protocol):
+    """A store that tells how old an object is by its own clock, whatever this machine's says."""
+
+    def age(self, name: str) -> float | None:
+        """Return the seconds since an object was last written, None where there is none."""
+        ...
+
+
+@runtime_checkable
+class Touches(Protocol):
+    """A store that notes an object's last use without writing the object."""
+
+    def touch(self, name: str) -> None:
+        """Note that an object was used now; its token stays. An absent object is no error."""
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """A store in which a writer that was killed can leave something behind."""
+
+    def sweep(self, older_than: float = 3600.0) -> int:
+        """Remove what dead writers left `older_than` seconds ago; how many things were removed."""
         ...

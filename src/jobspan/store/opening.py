@@ -1,0 +1,111 @@
+"""From a location to a store: which class serves which URL."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from jobspan.errors import MissingExtraError, StoreLocationError
+from jobspan.registry import Registry
+from jobspan.store.locations import Location, parse_location
+from jobspan.store.protocol import ObjectStore
+
+__all__ = ["Engine", "open_store", "register_store"]
+
+Engine = Literal["auto", "fsspec", "obstore"]
+StoreFactory = Callable[[Location, Mapping[str, Any]], ObjectStore]
+
+_FSSPEC_STORES: Registry[StoreFactory] = Registry("store")
+for _scheme in ("s3", "s3a"):
+    _FSSPEC_STORES.register(_scheme, "jobspan.store.s3:open_s3")
+
+_EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), ("s3fs", "s3")),
+}
+
+
+def register_store(scheme: str, factory: StoreFactory | str) -> None:
+    """Let URLs of a scheme be served by a store of your own.
+
+    Parameters
+    ----------
+    scheme : str
+        The URL's scheme, such as ``"redis"``.
+    factory : callable or str
+        Takes a :class:`~jobspan.store.locations.Location` and the storage options, and returns an
+        :class:`~jobspan.store.ObjectStore`; or where it is found, as ``"module:attribute"``.
+
+    Examples
+    --------
+    >>> from jobspan.store.memory import MemoryStore
+    >>> register_store("scratch", lambda location, options: MemoryStore(location.bucket))
+    >>> open_store("scratch://here").url
+    'memory://here'
+    """
+    _FSSPEC_STORES.register(scheme.lower(), factory)
+
+
+def open_store(
+    location: str | os.PathLike[str],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: Engine = "auto",
+) -> ObjectStore:
+    """Open the object store at a location.
+
+    Parameters
+    ----------
+    location : str or path-like
+        A folder, or a URL that fsspec knows: ``file://``, ``memory://``, ``s3://bucket/prefix``,
+        ``gs://``, ``az://``, ...
+    storage_options : mapping, optional
+        What fsspec's file system for that URL takes: credentials, an endpoint. They are kept out
+        of every message.
+    engine : {"auto", "fsspec", "obstore"}, default "auto"
+        Which library speaks to a bucket. ``"auto"`` takes obstore where it is installed and all
+        storage options can be translated for it.
+
+    Returns
+    -------
+    ObjectStore
+
+    Raises
+    ------
+    StoreLocationError
+        If the location is a file, or of an unknown scheme, or a bucket that does not exist, or the
+        credentials are wrong.
+    StoreUnavailableError
+        If nobody answers there.
+    MissingExtraError
+        If the package for that URL is not installed.
+
+    Examples
+    --------
+    >>> store = open_store("memory://quick-start")
+    >>> token = store.put("greeting", b"hello")
+    >>> store.get("greeting")[0]
+    b'hello'
+    """
+    if engine not in {"auto", "fsspec", "obstore"}:
+        raise ValueError(f"engine={engine!r} is unknown. Pass 'auto', 'fsspec' or 'obstore'")
+    options = dict(storage_options or {})
+    parsed = parse_location(location)
+    if parsed.scheme == "file":
+        from jobspan.store.local import LocalStore
+
+        return LocalStore(parsed.prefix)
+    if parsed.scheme == "memory":
+        from jobspan.store.memory import MemoryStore
+
+        return MemoryStore("/".join(part for part in (parsed.bucket, parsed.prefix) if part))
+    if parsed.scheme in _FSSPEC_STORES:
+        package, extra = _EXTRAS.get(parsed.scheme, (None, ""))
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise MissingExtraError(f"a store at {parsed.url!r}", extra)
+        return _FSSPEC_STORES.load(parsed.scheme)(parsed, options)
+    raise StoreLocationError(
+        f"{parsed.url!r}: no store is known for URLs that start with {parsed.scheme!r}. "
+        f"Pass a folder, or a URL such as 's3://bucket/prefix', 'gs://...' or 'az://...'"
+    )

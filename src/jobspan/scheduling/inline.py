@@ -1,0 +1,104 @@
+"""Run calls one after the other in the caller's thread: the plain loop, with the same policies."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from jobspan.calls import Batch, Call, CallContext
+from jobspan.outcomes import Failure, Outcome
+from jobspan.scheduling.failures import TaskFailure
+from jobspan.scheduling.loop import Observer
+from jobspan.scheduling.policy import SchedulingPolicy
+from jobspan.worker.run import failure_of
+
+__all__ = ["plain_loop", "watched_loop"]
+
+
+def plain_loop(calls: Iterable[Call]) -> Iterator[Any]:
+    """Yield the result of each call, with nothing else to do: no policy, nobody watching."""
+    for function, args, kwargs in calls:
+        yield function(*args, **kwargs)
+
+
+def watched_loop(
+    calls: Iterable[Call],
+    context: CallContext,
+    policy: SchedulingPolicy,
+    observer: Observer,
+    enter: Callable[[CallContext], AbstractContextManager[None]],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    dice: random.Random | None = None,
+) -> Iterator[Any]:
+    """Yield the result of each call, retried and settled as the policy says.
+
+    Parameters
+    ----------
+    calls : iterable of Call
+        Read one at a time, each run before the next is read.
+    context : CallContext
+        What holds around every call.
+    policy : SchedulingPolicy
+        The decisions to follow.
+    observer : Observer
+        Is told what happens.
+    enter : callable
+        Enters a context, as :func:`jobspan.worker.context.entered` does.
+    sleep : callable
+        Waits so many seconds between attempts.
+    dice : random.Random or None
+        The jitter of retries.
+    """
+    index = -1
+    for index, call in enumerate(calls):
+        attempt = 1
+        while True:
+            batch = Batch(index, index, (call,), context, attempt)
+            observer.dispatched(batch)
+            outcome = _run(batch, enter)
+            observer.completed(batch, outcome)
+            failure = outcome.failures.get(0)
+            if failure is None:
+                observer.settled(1, 0)
+                yield outcome.values[0]
+                break
+            pause = policy.retries.pause(failure, attempt, dice)
+            if pause is not None:
+                observer.retried(index, failure, pause)
+                sleep(pause)
+                attempt += 1
+                continue
+            observer.settled(1, 1)
+            if policy.on_error == "raise":
+                raise failure.exception
+            if policy.on_error == "return":
+                yield TaskFailure(
+                    failure.exception,
+                    failure.traceback,
+                    index,
+                    outcome.worker,
+                    attempt,
+                    failure.kind,
+                )
+            break
+    observer.exhausted(index + 1)
+
+
+def _run(batch: Batch, enter: Callable[[CallContext], AbstractContextManager[None]]) -> Outcome:
+    """Run a batch of one call; what is not an ``Exception`` (Ctrl-C, say) goes through."""
+    function, args, kwargs = batch.calls[0]
+    values: list[Any] = [None]
+    failures: dict[int, Failure] = {}
+    started = time.time()
+    begin = time.perf_counter()
+    try:
+        with enter(batch.context):
+            values[0] = function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - settled by the policy
+        failures[0] = failure_of(error)
+    seconds = time.perf_counter() - begin
+    return Outcome(batch.number, values, failures, "caller", started, seconds)

@@ -1,0 +1,99 @@
+"""When a failed call is tried again: a pure decision, the dice passed in."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from jobspan.outcomes import Failure, FailureKind
+
+__all__ = ["RetryPolicy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Which failures are tried again, how often, and after how long.
+
+    Parameters
+    ----------
+    attempts : int
+        How often a call may be tried again after its function raised or ran out of time.
+    lost_attempts : int or None
+        The same for calls whose worker died; None: as `attempts`.
+    exceptions : exception type or tuple of them
+        Which exceptions of the function are worth another try. A lost worker always is.
+    delay : float
+        Seconds before the first retry; each further one waits `backoff` times as long.
+    backoff : float
+        Factor between two delays.
+    longest_delay : float
+        No delay is longer, in seconds.
+    jitter : float
+        Share of the delay that is drawn at random, so that calls do not come back together.
+
+    Notes
+    -----
+    Exponential back-off with jitter: M. Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015.
+
+    Examples
+    --------
+    >>> policy = RetryPolicy(attempts=3, exceptions=(ConnectionError,), jitter=0)
+    >>> policy.pause(Failure(ConnectionError()), attempt=2)
+    0.2
+    >>> policy.pause(Failure(ValueError()), attempt=1) is None
+    True
+    """
+
+    attempts: int = 0
+    lost_attempts: int | None = None
+    exceptions: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    delay: float = 0.1
+    backoff: float = 2.0
+    longest_delay: float = 60.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "lost_attempts"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"RetryPolicy({name}={value!r}): pass a whole number, 0 or more")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"RetryPolicy(jitter={self.jitter!r}): pass a share from 0 to 1")
+        for name in ("delay", "backoff", "longest_delay"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"RetryPolicy({name}={getattr(self, name)!r}): pass a number, 0 or more"
+                )
+
+    @property
+    def never(self) -> bool:
+        """Whether no failure is ever tried again."""
+        return not self.attempts and not self.lost_attempts
+
+    def pause(
+        self, failure: Failure, attempt: int, dice: random.Random | None = None
+    ) -> float | None:
+        """Return the seconds to wait before the next attempt, or None where there is none.
+
+        Parameters
+        ----------
+        failure : Failure
+            What became of the last attempt.
+        attempt : int
+            Its number, from 1.
+        dice : random.Random or None
+            Where the jitter comes from; None: no jitter.
+        """
+        if failure.kind is FailureKind.LOST:
+            allowed = self.attempts if self.lost_attempts is None else self.lost_attempts
+        elif failure.kind is FailureKind.TIMEOUT or isinstance(failure.exception, self.exceptions):
+            allowed = self.attempts
+        else:
+            allowed = 0
+        if attempt > allowed:
+            return None
+        pause = min(self.delay * self.backoff ** (attempt - 1), self.longest_delay)
+        if dice is not None:
+            pause *= 1 - self.jitter * dice.random()
+        return pause

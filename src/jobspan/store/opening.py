@@ -11,6 +11,7 @@ from jobspan.errors import MissingExtraError, StoreLocationError
 from jobspan.registry import Registry
 from jobspan.store.locations import Location, parse_location
 from jobspan.store.protocol import ObjectStore
+from jobspan.store.remote import RemoteStore
 
 __all__ = ["Engine", "open_store", "register_store"]
 
@@ -104,7 +105,10 @@ def open_store(
         package, extra = _EXTRAS.get(parsed.scheme, (None, ""))
         if package is not None and importlib.util.find_spec(package) is None:
             raise MissingExtraError(f"a store at {parsed.url!r}", extra)
-        return _FSSPEC_STORES.load(parsed.scheme)(parsed, options)
+        store = _FSSPEC_STORES.load(parsed.scheme)(parsed, options)
+        if isinstance(store, RemoteStore):
+            store.check()
+        return store
     raise StoreLocationError(
         f"{parsed.url!r}: no store is known for URLs that start with {parsed.scheme!r}. "
         f"Pass a folder, or a URL such as 's3://bucket/prefix', 'gs://...' or 'az://...'"

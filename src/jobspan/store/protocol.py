@@ -3,7 +3,7 @@
 Everything that a cache needs of a disk or a bucket, and nothing more. A name is a relative
 path of ``/``-separated segments (:mod:`jobspan.store.names`). A write is atomic: a reader sees the
 object as it was or as it is, never a part. What stands under a name is known by its :data:`Token`,
-which changes with every write.
+which changes with every write of other bytes.
 
 :class:`ObjectStore` is all that a store must have. What only some stores can do well is a
 protocol of its own (:class:`LocalPaths`, :class:`BulkReads`, :class:`StoreClock`,
@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 Token: TypeAlias = str
-"""What a store calls one state of one object: an ETag, a generation, a digest of its facts."""
+"""What a store calls one state of one object: an ETag, a generation, a digest of its facts.
+
+Two states of different bytes never share a token. Two writes of the same bytes do on S3, whose
+ETag is a digest of them: what claims something therefore writes bytes that nobody else writes.
+"""
 
 Data: TypeAlias = bytes | bytearray | memoryview
 """Bytes to write; a memoryview is contiguous and of format ``B``."""

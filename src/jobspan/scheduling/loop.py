@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -37,6 +38,12 @@ __all__ = ["Observer", "Scheduler"]
 
 LOOK_AHEAD = 256
 """How many calls are looked up at once in a cache that can tell what it holds."""
+
+PENDING_RESULTS = 1024
+"""How many results a worker may wait for a slow consumer where they are small, ..."""
+
+PENDING_BYTES = 64 << 20
+"""... and how many bytes in all where they are not: two batches a worker may wait even so."""
 
 
 class Observer(Protocol):
@@ -159,6 +166,7 @@ class Scheduler:
         self._out: deque[list[Any]] = deque()
         self._produced = 0
         self._taken = 0
+        self._bytes_a_result = 0.0
         self._throttled = False
         self._stopped = False
         self._woken = threading.Event()
@@ -178,6 +186,11 @@ class Scheduler:
     def _wake(self) -> None:
         self._woken.set()
         self._executor.wake()
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many results there are, and how many calls were read."""
+        return self._produced + self._arrived_calls, self._read
 
     def __iter__(self) -> Iterator[list[Any]]:
         """Yield the results in chunks; raise what a call raised, the rest cancelled."""
@@ -226,10 +239,17 @@ class Scheduler:
     @property
     def _full(self) -> bool:
         """Whether so many results wait for the consumer that no new call is dispatched."""
-        limit = self._policy.max_pending
-        if limit is None:
+        policy = self._policy
+        if not policy.bounded:
             return False
-        return self._produced - self._taken + self._arrived_calls >= limit
+        pending = self._produced - self._taken + self._arrived_calls
+        if policy.max_pending is not None:
+            return pending >= policy.max_pending
+        workers = self._executor.workers
+        busy = 2 * workers * self._sizer.last
+        return pending >= busy and (
+            pending >= PENDING_RESULTS * workers or pending * self._bytes_a_result >= PENDING_BYTES
+        )
 
     @property
     def _at_end(self) -> bool:
@@ -335,6 +355,9 @@ class Scheduler:
         size = len(batch.calls)
         if outcome.seconds:
             self._sizer.observe(size, outcome.seconds)
+        if self._policy.bounded:
+            received = outcome.bytes_received or size * sys.getsizeof(outcome.values[-1])
+            self._bytes_a_result += 0.5 * (received / size - self._bytes_a_result)
         if not outcome.failures:
             if isinstance(indexes, range):
                 self._arrive(indexes[0], size, list(outcome.values))

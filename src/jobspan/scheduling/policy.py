@@ -32,8 +32,11 @@ class SchedulingPolicy:
         What becomes of a call that fails for good.
     retries : RetryPolicy
         Which failures are tried again.
+    bounded : bool
+        Whether results wait for a consumer who may be slow, so that only so many may wait.
     max_pending : int or None
-        How many results may wait for the consumer; None: no bound.
+        How many results may wait for the consumer; None: so many that workers are kept busy and
+        memory is not filled.
     """
 
     ordered: bool = True
@@ -43,4 +46,5 @@ class SchedulingPolicy:
     timeout: float | None = None
     on_error: OnError = "raise"
     retries: RetryPolicy = field(default_factory=RetryPolicy)
+    bounded: bool = False
     max_pending: int | None = None

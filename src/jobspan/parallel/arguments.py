@@ -1,0 +1,261 @@
+"""What users may pass to ``Parallel``: read, checked, and refused with the forms that are taken."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, cast
+
+from jobspan.calls import Call
+from jobspan.scheduling.policy import OnError
+from jobspan.scheduling.retrying import RetryPolicy
+
+__all__ = [
+    "ReturnAs",
+    "checked_calls",
+    "read_batch_size",
+    "read_bytes",
+    "read_choice",
+    "read_n_jobs",
+    "read_on_error",
+    "read_pre_dispatch",
+    "read_propagate",
+    "read_retries",
+    "read_return_as",
+    "read_seconds",
+]
+
+ReturnAs = Literal["list", "generator", "generator_unordered"]
+
+_RETURN_AS = ("list", "generator", "generator_unordered")
+_ON_ERROR = ("raise", "return", "skip")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def read_return_as(value: object) -> ReturnAs:
+    """Return `value` if it is a way to return results."""
+    if value not in _RETURN_AS:
+        raise ValueError(
+            'Expected `return_as` parameter to be a string equal to "list","generator" or '
+            f'"generator_unordered", but got {value} instead.'
+        )
+    return cast("ReturnAs", value)
+
+
+def read_on_error(value: object) -> OnError:
+    """Return `value` if it says what becomes of a call that fails."""
+    if value not in _ON_ERROR:
+        raise ValueError(f"on_error={value!r}: pass 'raise', 'return' or 'skip'")
+    return cast("OnError", value)
+
+
+def read_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that is none of `choices`."""
+    if value not in choices:
+        kind = "hint" if name == "prefer" else "constraint"
+        raise ValueError(f"{name}={value} is not a valid backend {kind}, expected one of {choices}")
+
+
+def read_n_jobs(value: object) -> int:
+    """Return a number of jobs as a whole number, rounded down."""
+    try:
+        return int(cast("Any", value))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"n_jobs could not be converted to int: n_jobs={value!r}; pass a whole number such "
+            "as 4, or -1 for all cores"
+        ) from error
+
+
+def read_batch_size(value: object) -> int | None:
+    """Return a fixed batch size, or None for an automatic one."""
+    if isinstance(value, str) and value == "auto":
+        return None
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        size = operator.index(cast("Any", value))
+        if size > 0:
+            return size
+    raise ValueError(f"batch_size must be 'auto' or a positive integer, got: {value!r}")
+
+
+def read_bytes(name: str, value: object) -> int | None:
+    """Return a number of bytes, given as a number, as text such as ``"50M"``, or None.
+
+    Examples
+    --------
+    >>> read_bytes("max_nbytes", "1.5K")
+    1536
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        number, unit = value[:-1], value[-1:].upper()
+        try:
+            return int(_UNITS[unit] * float(number))
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{name}={value!r} is no size; pass a number of bytes, or text such as '1M', "
+                "with one of the units K, M, G"
+            ) from error
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise ValueError(f"{name}={value!r} is no size; pass bytes, text such as '1M', or None")
+
+
+def read_seconds(name: str, value: object) -> float | None:
+    """Return a time limit in seconds, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"{name}={value!r}: pass seconds, a number not below 0, or None")
+    return None if math.isinf(value) else float(value)
+
+
+def read_retries(value: object) -> RetryPolicy:
+    """Return the retry policy for a number of attempts, a policy, or None."""
+    if value is None:
+        return RetryPolicy()
+    if isinstance(value, RetryPolicy):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return RetryPolicy(attempts=value)
+    raise ValueError(
+        f"retries={value!r}: pass how often to try again, 0 or more, or a RetryPolicy, such as "
+        "RetryPolicy(attempts=3, exceptions=ConnectionError)"
+    )
+
+
+def read_propagate(value: object) -> tuple[ContextVar[Any], ...]:
+    """Return the context variables to propagate."""
+    if isinstance(value, ContextVar):
+        return (value,)
+    try:
+        variables = tuple(cast("Iterable[Any]", value or ()))
+    except TypeError:
+        variables = (value,)
+    for variable in variables:
+        if not isinstance(variable, ContextVar):
+            raise TypeError(f"propagate={value!r}: pass contextvars.ContextVar objects in a list")
+    return variables
+
+
+_OPERATORS: Mapping[type, Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
+    """Return how many batches may be dispatched ahead, or None for all.
+
+    Parameters
+    ----------
+    value : str or int
+        ``"all"``, a number, or arithmetic on ``n_jobs`` such as ``"2 * n_jobs"``.
+    n_jobs : int
+        How many calls run at once.
+
+    Examples
+    --------
+    >>> read_pre_dispatch("1.5*n_jobs", n_jobs=4)
+    6
+    """
+    if value is None or value == "all":
+        return None
+    number: Any = value
+    if isinstance(value, str):
+        try:
+            number = _arithmetic(ast.parse(value.strip(), mode="eval").body, n_jobs)
+        except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+            raise ValueError(_pre_dispatch_forms(value)) from error
+    if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1:
+        try:
+            number = operator.index(number)
+        except TypeError:
+            raise ValueError(_pre_dispatch_forms(value)) from None
+        if number < 1:
+            raise ValueError(_pre_dispatch_forms(value))
+    return int(number)
+
+
+def _pre_dispatch_forms(value: object) -> str:
+    return (
+        f"pre_dispatch={value!r}: pass 'all', a whole number above 0, or arithmetic on n_jobs "
+        "such as '2 * n_jobs'"
+    )
+
+
+def _arithmetic(node: ast.expr, n_jobs: int) -> float:
+    """Evaluate numbers, ``n_jobs`` and the operators of arithmetic; nothing else."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return cast("float", node.value)
+    if isinstance(node, ast.Name) and node.id == "n_jobs":
+        return n_jobs
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        left, right = _arithmetic(node.left, n_jobs), _arithmetic(node.right, n_jobs)
+        return cast("float", _OPERATORS[type(node.op)](left, right))
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return cast("float", _OPERATORS[type(node.op)](_arithmetic(node.operand, n_jobs)))
+    raise ValueError(f"not arithmetic on n_jobs: {ast.unparse(node)}")
+
+
+def checked_calls(
+    calls: Iterable[Any],
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+) -> Iterator[Call]:
+    """Yield the calls, refusing what is none.
+
+    Parameters
+    ----------
+    calls : iterable
+        What the user passed, read lazily.
+    wrap : callable or None
+        Replaces each function, asked once for a run of the same one.
+    """
+    last: object = None
+    wrapped: Any = None
+    for index, call in enumerate(calls):
+        if type(call) is not tuple or len(call) != 3:
+            raise TypeError(
+                f"call {index} is {type(call).__name__} {_short(call)}, not a call; write "
+                "delayed(function)(arguments) for each, as in "
+                "Parallel()(delayed(f)(x) for x in xs)"
+            )
+        function = call[0]
+        if function is not last:
+            _check_function(function)
+            last = function
+            wrapped = wrap(function) if wrap is not None else None
+        yield call if wrapped is None else (wrapped, call[1], call[2])
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"delayed({_short(function)}): {type(function).__name__} is not callable")
+    name = getattr(function, "__qualname__", None) or _short(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name} is an async function, which a worker would not await; write "
+            f"delayed(asyncio.run)({name}(...)) with backend='threads', or a plain function that "
+            "calls asyncio.run"
+        )
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{name} is a generator function, and a generator cannot travel back from a worker; "
+            f"return a list: define a function that returns list({name}(...))"
+        )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,175 @@
+"""Which backend a ``Parallel`` call gets: its argument, the context, the environment, the hints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobspan.ambient import Default, Settings, current
+from jobspan.backends.choosing import default_backend_name, make_backend, shared_backend
+from jobspan.executors import Backend
+from jobspan.parallel.arguments import read_n_jobs
+from jobspan.parallel.config import DEFAULTS, check_values
+
+__all__ = ["Choice", "choose", "effective_n_jobs", "resolve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The backend for a ``Parallel`` call and the settings that hold for it.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where calls run.
+    owned : bool
+        Whether it was made for this one ``Parallel`` object, which then closes it.
+    n_jobs : int
+        What the user asked for, in joblib's notation.
+    values : mapping
+        Every shared setting: the argument's value, else the context's, else the default.
+    level : int
+        How many parallel calls enclose this one.
+    """
+
+    backend: Backend
+    owned: bool
+    n_jobs: int
+    values: Mapping[str, Any]
+    level: int
+
+
+def resolve(arguments: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return each shared setting: as given, else as the context has it, else its default."""
+    values: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        given = arguments.get(name, default)
+        if isinstance(given, Default):
+            given = settings.values.get(name, default.value)
+        values[name] = given
+    return values
+
+
+def choose(
+    backend: Any,
+    arguments: Mapping[str, Any],
+    options: dict[str, Any],
+) -> Choice:
+    """Choose the backend for a ``Parallel`` call.
+
+    Parameters
+    ----------
+    backend : object
+        The argument ``backend=``, or a `Default`.
+    arguments : mapping
+        The arguments that a context may give as well, with `Default` where not given.
+    options : dict
+        Further options for the backend.
+    """
+    settings = current()
+    values = resolve(arguments, settings)
+    check_values(values)
+    explicit = not isinstance(backend, Default) and backend is not None
+    owned = False
+    sharing = values["require"] == "sharedmem"
+    if explicit:
+        chosen, owned = _make(backend, options)
+        if sharing and not chosen.capabilities.shared_memory:
+            raise ValueError(
+                f"Backend {chosen.name} does not support shared memory; pass backend='threads', "
+                "or leave require='sharedmem' out"
+            )
+    elif options:
+        spec = settings.backend if settings.backend is not None else default_backend_name()
+        if isinstance(spec, str):
+            chosen, owned = _make(spec, options)
+        else:
+            chosen = spec
+    else:
+        chosen = _ambient(settings, values)
+    n_jobs = values["n_jobs"]
+    if sharing and not explicit and settings.backend is not None:
+        ambient = _instance(settings.backend)
+        if not ambient.capabilities.shared_memory and isinstance(
+            arguments.get("n_jobs", DEFAULTS["n_jobs"]), Default
+        ):
+            n_jobs = 1  # as joblib: the context's number was meant for its own backend
+    if n_jobs is None:
+        n_jobs = _default_n_jobs(chosen)
+    return Choice(
+        backend=chosen,
+        owned=owned,
+        n_jobs=read_n_jobs(n_jobs),
+        values=values,
+        level=settings.level,
+    )
+
+
+def _make(spec: Any, options: dict[str, Any]) -> tuple[Backend, bool]:
+    if isinstance(spec, str) and not options:
+        return shared_backend(spec), False
+    made = make_backend(spec, options)
+    return made, made is not spec
+
+
+def _instance(backend: Any) -> Backend:
+    return shared_backend(backend) if isinstance(backend, str) else backend
+
+
+def _ambient(settings: Settings, values: Mapping[str, Any]) -> Backend:
+    """Return the backend of the context or the default, bent by the hints as joblib bends it."""
+    prefer, sharing = values["prefer"], values["require"] == "sharedmem"
+    if settings.backend is None:
+        backend = shared_backend(default_backend_name())
+        if prefer == "threads" and "JOBSPAN_BACKEND" not in os.environ:
+            return shared_backend("threads")
+    else:
+        backend = _instance(settings.backend)
+    if sharing and not backend.capabilities.shared_memory:
+        if values["verbose"] >= 10 and settings.backend is not None:
+            sys.stdout.write(
+                f"Using ThreadBackend as joblib backend instead of {type(backend).__name__} as "
+                "the latter does not provide shared memory semantics.\n"
+            )
+        return shared_backend("threads")
+    return backend
+
+
+def _default_n_jobs(backend: Backend) -> int:
+    """Return the number of jobs where nobody says: the environment's, all of a cluster, else 1."""
+    asked = os.environ.get("JOBSPAN_N_JOBS", "").strip()
+    if asked:
+        try:
+            return int(asked)
+        except ValueError as error:
+            raise ValueError(
+                f"JOBSPAN_N_JOBS={asked!r} is no whole number; set it to 4, say, or to -1"
+            ) from error
+    return -1 if backend.capabilities.remote else 1
+
+
+def effective_n_jobs(n_jobs: int | None = -1) -> int:
+    """Return how many calls would run at once here for a request in joblib's notation.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        What would be asked of ``Parallel``; None: what holds here.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> effective_n_jobs(3)
+    3
+    """
+    if n_jobs == 1:
+        return 1
+    choice = choose(DEFAULTS["backend"], {} if n_jobs is None else {"n_jobs": n_jobs}, {})
+    return choice.backend.effective_n_jobs(choice.n_jobs)

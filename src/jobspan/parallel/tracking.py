@@ -1,0 +1,105 @@
+"""Keeps count of what the scheduler does, and tells those who want to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from jobspan.calls import Batch
+from jobspan.outcomes import Failure, Outcome
+from jobspan.parallel.stats import ParallelStats, Span
+
+__all__ = ["Tracker"]
+
+LARGEST_TIMELINE = 100_000
+"""Batches that are kept for a timeline; later ones are only counted."""
+
+
+class Tracker:
+    """Observer that fills the statistics of a ``Parallel`` call.
+
+    Parameters
+    ----------
+    stats : ParallelStats
+        What is filled.
+    on_progress : callable or None
+        Called after every batch.
+    timeline : bool
+        Whether every batch is kept as a span.
+
+    Notes
+    -----
+    Threads and processes: the scheduler's thread calls it; others may read the counters.
+    """
+
+    def __init__(
+        self,
+        stats: ParallelStats,
+        on_progress: Callable[[], None] | None = None,
+        *,
+        timeline: bool = True,
+    ) -> None:
+        self.stats = stats
+        self.dispatched_batches = 0
+        self.dispatched_calls = 0
+        self.total: int | None = None
+        self._on_progress = on_progress
+        self._timeline = timeline
+        self._begin = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.perf_counter() - self._begin
+
+    def finish(self) -> None:
+        """Note the time at the end."""
+        self.stats.elapsed_seconds = self.elapsed()
+
+    def dispatched(self, batch: Batch) -> None:
+        """Count a batch that was submitted."""
+        self.dispatched_batches += 1
+        if batch.attempt == 1:
+            self.dispatched_calls += len(batch.calls)
+
+    def completed(self, batch: Batch, outcome: Outcome) -> None:
+        """Add a batch's figures."""
+        stats = self.stats
+        stats.batches += 1
+        stats.work_seconds += outcome.seconds
+        stats.bytes_sent += outcome.bytes_sent
+        stats.bytes_received += outcome.bytes_received
+        worker = outcome.worker
+        stats.worker_seconds[worker] = stats.worker_seconds.get(worker, 0.0) + outcome.seconds
+        if self._timeline and len(stats.spans) < LARGEST_TIMELINE:
+            function = batch.calls[0][0]
+            stats.spans.append(
+                Span(
+                    worker,
+                    outcome.started,
+                    outcome.seconds,
+                    batch.first,
+                    len(batch.calls),
+                    len(outcome.failures),
+                    getattr(function, "__qualname__", type(function).__qualname__),
+                )
+            )
+
+    def settled(self, calls: int, failures: int) -> None:
+        """Count calls that have their result for good."""
+        self.stats.calls += calls
+        self.stats.failures += failures
+        if self._on_progress is not None:
+            self._on_progress()
+
+    def retried(self, index: int, failure: Failure, pause: float) -> None:
+        """Count an attempt beyond the first."""
+        self.stats.retries += 1
+
+    def recalled(self, calls: int) -> None:
+        """Count calls that were found stored."""
+        self.stats.recalled += calls
+        self.dispatched_calls += calls
+
+    def exhausted(self, total: int) -> None:
+        """Note how many calls there are."""
+        self.total = total

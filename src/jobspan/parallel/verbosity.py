@@ -1,0 +1,94 @@
+"""The lines that ``verbose=`` prints, in joblib's wording and cadence."""
+
+from __future__ import annotations
+
+import sys
+from math import floor, log10, sqrt
+
+__all__ = ["ProgressLines", "format_seconds", "write_line"]
+
+
+def write_line(owner: str, verbose: int, message: str) -> None:
+    """Write one line where `verbose` sends it: to stderr, from 50 up to stdout."""
+    stream = sys.stderr if verbose < 50 else sys.stdout
+    stream.write(f"[{owner}]: {message}\n")
+    stream.flush()
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as joblib prints it.
+
+    Examples
+    --------
+    >>> format_seconds(1.25), format_seconds(90)
+    ('    1.2s', ' 1.5min')
+    """
+    if seconds > 60:
+        return f"{seconds / 60.0:4.1f}min"
+    return f" {seconds:5.1f}s"
+
+
+class ProgressLines:
+    """Decides which lines are due, and says them.
+
+    Parameters
+    ----------
+    verbose : int
+        The verbosity; lines come the more often the larger it is, every one above 10.
+    total : int or None
+        How many calls there are, where it is known.
+    pre_dispatched : int
+        How many calls were dispatched before the first result.
+    """
+
+    def __init__(self, verbose: int, total: int | None, pre_dispatched: int) -> None:
+        self._verbose = verbose
+        self._total = total
+        self._pre_dispatched = pre_dispatched
+
+    def line(
+        self, *, batches: int, dispatched: int, completed: int, exhausted: bool, elapsed: float
+    ) -> str | None:
+        """Return the line that is due now, or None.
+
+        Parameters
+        ----------
+        batches, dispatched : int
+            Batches and calls dispatched so far.
+        completed : int
+            Calls completed so far.
+        exhausted : bool
+            Whether the iterable has ended.
+        elapsed : float
+            Seconds since the start.
+        """
+        width = floor(log10(self._total)) + 1 if self._total else 3
+        since = f"| elapsed: {format_seconds(elapsed)}"
+        if exhausted and completed == dispatched:
+            return f"Done {completed:{width}d} out of {completed:{width}d} {since} finished"
+        if not exhausted:
+            if self._is_skipped(batches):
+                return None
+            if self._total is not None:
+                return f"Done {completed:{width}d} out of {self._total:{width}d} {since}"
+            padding = " " * (len("out of ") + width - len("tasks"))
+            return f"Done {completed:{width}d} tasks {padding}{since}"
+        if completed:
+            cursor = dispatched - completed + 1 - self._pre_dispatched
+            frequency = dispatched // self._verbose + 1
+            if completed + 1 == dispatched or cursor % frequency:
+                return None
+        remaining = elapsed / max(completed, 1) * (dispatched - completed)
+        return (
+            f"Done {completed:{width}d} out of {dispatched:{width}d} {since} remaining: "
+            f"{format_seconds(remaining)}"
+        )
+
+    def _is_skipped(self, batches: int) -> bool:
+        """Whether no line is due after so many batches: the gaps grow with the square root."""
+        if self._verbose > 10:
+            return False
+        if batches == 0:
+            return False
+        scale = 0.5 * (11 - self._verbose) ** 2
+        return int(sqrt((batches + 1) / scale)) == int(sqrt(batches / scale))

@@ -2,7 +2,8 @@
 
 s3fs signs in and keeps the connections; the requests are made with its botocore client, for
 s3fs's own methods drop what matters here: the ETag of what was read, conditions of multipart
-writes and of deletes, keywords that an old botocore does not know, and how often a request was sent.
+writes and of deletes, keywords that an old botocore does not know, and how often a request was
+sent.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """Real servers on this machine for tests, demonstrations and benchmarks.
 
-Each server is a context manager that starts a process on free loopback ports, waits until it answers
-and ends it afterwards, whatever happens: the process also ends when its owner is killed.
+Each server is a context manager that starts a process on free loopback ports, waits until it
+answers and ends it afterwards, whatever happens: it also ends when its owner is killed.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import importlib.util
+import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -78,6 +81,10 @@ class Server:
         """Return the command that serves on ``ports[0]`` with its files in `folder`."""
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """Return environment variables that the server needs."""
+        return {}
+
     @property
     def endpoint(self) -> str:
         """The server's address as a URL."""
@@ -108,6 +115,7 @@ class Server:
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
+                    env={**os.environ, **self.environment()},
                     start_new_session=True,  # Ctrl-C is for the owner, who still needs the server
                 )
             self._wait_for_answer(log)
@@ -275,9 +283,81 @@ class FakeGCS(Server):
 
 
 class Azurite(Server):
-    """Azurite, which speaks like Azure's blob storage; it comes from npm and runs on node."""
+    """Azurite, which speaks like Azure's blob storage; it runs on node and comes from npm.
 
-    ACCOUNT = "devstoreaccount1"
+    The first start installs it into a folder of this Python's environment.
+    """
+
+    ACCOUNT = "testing"
+    health_path = "/testing?comp=list"
+
+    def __init__(self, timeout: float = 60.0) -> None:
+        super().__init__(timeout)
+        self._key = base64.b64encode(secrets.token_bytes(48)).decode()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable that names the account and its key."""
+        return {"AZURITE_ACCOUNTS": f"{self.ACCOUNT}:{self._key}"}
 
     def command(self, folder: str, ports: list[int]) -> list[str]:
-        raise NotImplementedError
+        """Return the command that runs Azurite's blob service."""
+        node = shutil.which("node")
+        if node is None:
+            raise ServerUnavailableError("Azurite needs node and npm, which are not installed")
+        return [
+            node,
+            str(_azurite_script()),
+            "--blobHost=127.0.0.1",
+            f"--blobPort={ports[0]}",
+            f"--location={folder}",
+            "--silent",
+            "--skipApiVersionCheck",
+            "--inMemoryPersistence",
+            "--disableTelemetry",
+        ]
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What adlfs needs to reach the server."""
+        return {
+            "account_name": self.ACCOUNT,
+            "connection_string": (
+                f"DefaultEndpointsProtocol=http;AccountName={self.ACCOUNT};"
+                f"AccountKey={self._key};BlobEndpoint={self.endpoint}/{self.ACCOUNT};"
+            ),
+        }
+
+    def bucket_url(self, name: str) -> str:
+        """Make a container of that name where there is none, and return its ``az://`` URL."""
+        from azure.core.exceptions import ResourceExistsError
+        from azure.storage.blob import BlobServiceClient
+
+        with BlobServiceClient.from_connection_string(
+            self.storage_options["connection_string"]
+        ) as client:
+            try:
+                client.create_container(name)
+            except ResourceExistsError:
+                return f"az://{name}"
+        return f"az://{name}"
+
+
+def _azurite_script() -> Path:
+    folder = Path(sys.prefix) / "share" / "jobspan-azurite"
+    script = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if script.exists():
+        return script
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ServerUnavailableError("Azurite is not installed, and npm is not there to get it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), "azurite@3"],
+            check=True,
+            capture_output=True,
+            timeout=180,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ServerUnavailableError(f"npm could not install Azurite: {error}") from error
+    return script

@@ -1,8 +1,8 @@
 """Run a command for as long as standard input stays open, then end it and clean up after it.
 
 Run as ``python -m jobspan.testing.supervisor FOLDER COMMAND...``. Whoever starts this holds the
-other end of the pipe; when they die, however they die, the pipe closes, and with it goes the command
-and the folder it works in.
+other end of the pipe; when they die, however they die, the pipe closes, and with it goes the
+command and the folder it works in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(folder: str, command: list[str]) -> int:
                 pass
         process.terminate()
         try:
-            process.wait(3)
+            process.wait(0.5)
         except subprocess.TimeoutExpired:
             process.kill()
 

@@ -1,0 +1,57 @@
+"""Servers that the tests share, each started once a session when first asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from jobspan.testing.servers import (
+    Azurite,
+    FakeGCS,
+    Moto,
+    SeaweedFS,
+    Server,
+    ServerUnavailableError,
+)
+
+
+def _session(kind: type[Server]) -> Iterator[Server]:
+    try:
+        server = kind().start()
+    except ServerUnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Server]:
+    yield from _session(Moto)
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_server() -> Iterator[Server]:
+    yield from _session(SeaweedFS)
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server() -> Iterator[Server]:
+    yield from _session(FakeGCS)
+
+
+@pytest.fixture(scope="session")
+def azurite_server() -> Iterator[Server]:
+    yield from _session(Azurite)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def fresh_prefix() -> Callable[[], str]:
+    """Give a folder name that no other test of the session has."""
+    return lambda: f"test-{next(_numbers)}"

@@ -1,0 +1,55 @@
+"""Every store keeps what the protocol promises, on the real thing."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobspan.store import open_store
+from jobspan.testing.stores import StoreConformance
+
+
+class TestLocal(StoreConformance):
+    examples = 100
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return open_store(tmp_path / "store")
+
+
+class TestMemory(StoreConformance):
+    shared = False
+    examples = 100
+
+    @pytest.fixture
+    def store(self, fresh_prefix):
+        store = open_store(f"memory://{fresh_prefix()}")
+        yield store
+        for info in store.list():
+            store.delete(info.name)
+
+
+class _OnServer(StoreConformance):
+    engine = "fsspec"
+    server_fixture = ""
+    bucket = "conformance"
+
+    @pytest.fixture
+    def store(self, request, fresh_prefix):
+        server = request.getfixturevalue(self.server_fixture)
+        store = open_store(
+            f"{server.bucket_url(self.bucket)}/{fresh_prefix()}",
+            storage_options=server.storage_options,
+            engine=self.engine,
+        )
+        yield store
+        store.close()
+
+
+class TestMoto(_OnServer):
+    server_fixture = "moto_server"
+    examples = 5
+
+
+class TestSeaweedFS(_OnServer):
+    server_fixture = "seaweedfs_server"
+    examples = 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -47,10 +46,9 @@ def delayed(function: Callable[P, R]) -> Callable[P, tuple[Callable[P, R], Any, 
     def capture(*args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], Any, Any]:
         return function, args, kwargs
 
-    try:
-        return functools.wraps(function)(capture)
-    except AttributeError:  # a callable without the attributes of a function
-        return capture
+    # Users write delayed(f)(x) in loops: functools.wraps would cost more than all else here.
+    capture.__wrapped__ = function  # type: ignore[attr-defined]
+    return capture
 
 
 @dataclass(frozen=True, slots=True)

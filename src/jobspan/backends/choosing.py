@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import difflib
 import os
 import threading
 from collections.abc import Callable
@@ -160,6 +159,8 @@ def _factory_for(spec: str) -> tuple[BackendFactory, str | None]:
                 "on this machine"
             )
         return BACKENDS.load(name), spec
+    import difflib
+
     close = difflib.get_close_matches(name, BACKENDS, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     kind = "URL scheme" if separator else "backend"

@@ -231,9 +231,8 @@ max_pending, propagate
         tracker = self._tracker
         line = self._lines.line(
             batches=tracker.dispatched_batches,
-            dispatched=tracker.dispatched_calls,
             completed=self.stats.calls,
-            exhausted=tracker.total is not None,
+            total=tracker.total,
             elapsed=tracker.elapsed(),
         )
         if line is not None:

@@ -47,26 +47,26 @@ class ProgressLines:
         self._pre_dispatched = pre_dispatched
 
     def line(
-        self, *, batches: int, dispatched: int, completed: int, exhausted: bool, elapsed: float
+        self, *, batches: int, completed: int, total: int | None, elapsed: float
     ) -> str | None:
         """Return the line that is due now, or None.
 
         Parameters
         ----------
-        batches, dispatched : int
-            Batches and calls dispatched so far.
+        batches : int
+            Batches dispatched so far.
         completed : int
             Calls completed so far.
-        exhausted : bool
-            Whether the iterable has ended.
+        total : int or None
+            How many calls there are, once the iterable has ended.
         elapsed : float
             Seconds since the start.
         """
         width = floor(log10(self._total)) + 1 if self._total else 3
         since = f"| elapsed: {format_seconds(elapsed)}"
-        if exhausted and completed == dispatched:
+        if total is not None and completed == total:
             return f"Done {completed:{width}d} out of {completed:{width}d} {since} finished"
-        if not exhausted:
+        if total is None:
             if self._is_skipped(batches):
                 return None
             if self._total is not None:
@@ -74,13 +74,13 @@ class ProgressLines:
             padding = " " * (len("out of ") + width - len("tasks"))
             return f"Done {completed:{width}d} tasks {padding}{since}"
         if completed:
-            cursor = dispatched - completed + 1 - self._pre_dispatched
-            frequency = dispatched // self._verbose + 1
-            if completed + 1 == dispatched or cursor % frequency:
+            cursor = total - completed + 1 - self._pre_dispatched
+            frequency = total // self._verbose + 1
+            if completed + 1 == total or cursor % frequency:
                 return None
-        remaining = elapsed / max(completed, 1) * (dispatched - completed)
+        remaining = elapsed / max(completed, 1) * (total - completed)
         return (
-            f"Done {completed:{width}d} out of {dispatched:{width}d} {since} remaining: "
+            f"Done {completed:{width}d} out of {total:{width}d} {since} remaining: "
             f"{format_seconds(remaining)}"
         )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
-from uuid import uuid4
 
 from jobspan.ambient import Settings
 
@@ -51,6 +51,10 @@ def delayed(function: Callable[P, R]) -> Callable[P, tuple[Callable[P, R], Any, 
     return capture
 
 
+def _new_token() -> str:
+    return os.urandom(16).hex()
+
+
 @dataclass(frozen=True, slots=True)
 class Initializer:
     """A function that runs once in every worker before its first call.
@@ -67,7 +71,7 @@ class Initializer:
 
     function: Callable[..., object]
     args: tuple[Any, ...] = ()
-    token: str = field(default_factory=lambda: uuid4().hex)
+    token: str = field(default_factory=_new_token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,7 +111,7 @@ class CallContext:
     directory: str | None = None
     thread_limit: int | None = None
     initializer: Initializer | None = None
-    token: str = field(default_factory=lambda: uuid4().hex)
+    token: str = field(default_factory=_new_token)
 
 
 @dataclass(frozen=True, slots=True)

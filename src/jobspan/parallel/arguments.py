@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, cast
 
@@ -143,18 +142,6 @@ def read_propagate(value: object) -> tuple[ContextVar[Any], ...]:
     return variables
 
 
-_OPERATORS: Mapping[type, Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
-
-
 def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
     """Return how many batches may be dispatched ahead, or None for all.
 
@@ -172,10 +159,14 @@ def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
     """
     if value is None or value == "all":
         return None
+    if value == "2 * n_jobs":
+        return 2 * n_jobs
     number: Any = value
     if isinstance(value, str):
+        from jobspan.parallel.pre_dispatch import evaluate
+
         try:
-            number = _arithmetic(ast.parse(value.strip(), mode="eval").body, n_jobs)
+            number = evaluate(value, n_jobs)
         except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
             raise ValueError(_pre_dispatch_forms(value)) from error
     if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1:
@@ -193,20 +184,6 @@ def _pre_dispatch_forms(value: object) -> str:
         f"pre_dispatch={value!r}: pass 'all', a whole number above 0, or arithmetic on n_jobs "
         "such as '2 * n_jobs'"
     )
-
-
-def _arithmetic(node: ast.expr, n_jobs: int) -> float:
-    """Evaluate numbers, ``n_jobs`` and the operators of arithmetic; nothing else."""
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return cast("float", node.value)
-    if isinstance(node, ast.Name) and node.id == "n_jobs":
-        return n_jobs
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _arithmetic(node.left, n_jobs), _arithmetic(node.right, n_jobs)
-        return cast("float", _OPERATORS[type(node.op)](left, right))
-    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-        return cast("float", _OPERATORS[type(node.op)](_arithmetic(node.operand, n_jobs)))
-    raise ValueError(f"not arithmetic on n_jobs: {ast.unparse(node)}")
 
 
 def checked_calls(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import random
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -371,7 +369,7 @@ max_pending, propagate
             results = plain_loop(calls)
         else:
             context = CallContext(settings=current(), initializer=self._initializer)
-            results = watched_loop(calls, context, policy, tracker, entered, dice=random.Random())
+            results = watched_loop(calls, context, policy, tracker, entered, dice=_dice(policy))
         generator = self._inline_results(results, tracker, counted=not plain)
         next(generator)
         return generator if self.return_generator else list(generator)
@@ -403,15 +401,16 @@ max_pending, propagate
         self._print(
             f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."
         )
+        policy = self._policy(n_jobs)
         scheduler = Scheduler(
             executor,
             self._context(n_jobs),
-            self._policy(n_jobs),
+            policy,
             self._calls(iterable),
             self._track(n_jobs),
             numbers=self._numbers,
             total=self.n_tasks,
-            dice=random.Random(),
+            dice=_dice(policy),
         )
         if not self.return_generator:
             results: list[Any] = []
@@ -448,10 +447,11 @@ max_pending, propagate
         settings = self._choice.backend.nested(
             Settings(backend=here.backend, level=self._choice.level, values=here.values)
         )
+        here_and_now = copy_context()
         variables = tuple(
             (variable, variable.get())
             for variable in read_propagate(values["propagate"])
-            if variable in _set_variables()
+            if variable in here_and_now
         )
         if capabilities.shared_memory:
             return CallContext(
@@ -464,7 +464,7 @@ max_pending, propagate
             settings=settings,
             variables=variables,
             warning_filters=tuple(warnings.filters),
-            log_level=logging.getLogger().level,
+            log_level=_log_level(),
             import_path=None if capabilities.remote else tuple(sys.path),
             directory=None if capabilities.remote else _directory(),
             thread_limit=limit,
@@ -485,10 +485,19 @@ max_pending, propagate
             self._running.release()
 
 
-def _set_variables() -> Any:
-    from contextvars import copy_context
+def _dice(policy: SchedulingPolicy) -> Callable[[], float] | None:
+    """Return what draws the jitter of retries, where there are any."""
+    if policy.retries.never:
+        return None
+    import random
 
-    return copy_context()
+    return random.random
+
+
+def _log_level() -> int | None:
+    """Return the root logger's level, or None where nobody has logging loaded."""
+    logging = sys.modules.get("logging")
+    return None if logging is None else logging.getLogger().level
 
 
 def _directory() -> str | None:

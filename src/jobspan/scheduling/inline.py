@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -32,7 +31,7 @@ def watched_loop(
     enter: Callable[[CallContext], AbstractContextManager[None]],
     *,
     sleep: Callable[[float], None] = time.sleep,
-    dice: random.Random | None = None,
+    dice: Callable[[], float] | None = None,
 ) -> Iterator[Any]:
     """Yield the result of each call, retried and settled as the policy says.
 
@@ -50,8 +49,8 @@ def watched_loop(
         Enters a context, as :func:`jobspan.worker.context.entered` does.
     sleep : callable
         Waits so many seconds between attempts.
-    dice : random.Random or None
-        The jitter of retries.
+    dice : callable or None
+        Draws the jitter of retries, a number from 0 to 1.
     """
     index = -1
     for index, call in enumerate(calls):

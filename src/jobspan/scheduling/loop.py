@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
 import sys
 import threading
 import time
@@ -123,8 +122,8 @@ class Scheduler:
         Where batch numbers come from; the executor's, for it may serve several schedulers in turn.
     clock : callable
         Seconds, monotonic.
-    dice : random.Random or None
-        The jitter of retries.
+    dice : callable or None
+        Draws the jitter of retries, a number from 0 to 1.
 
     Notes
     -----
@@ -142,7 +141,7 @@ class Scheduler:
         numbers: Iterator[int],
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
-        dice: random.Random | None = None,
+        dice: Callable[[], float] | None = None,
     ) -> None:
         self._executor = executor
         self._context = context

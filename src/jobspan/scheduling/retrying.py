@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobspan.outcomes import Failure, FailureKind
@@ -72,7 +72,7 @@ class RetryPolicy:
         return not self.attempts and not self.lost_attempts
 
     def pause(
-        self, failure: Failure, attempt: int, dice: random.Random | None = None
+        self, failure: Failure, attempt: int, dice: Callable[[], float] | None = None
     ) -> float | None:
         """Return the seconds to wait before the next attempt, or None where there is none.
 
@@ -82,8 +82,8 @@ class RetryPolicy:
             What became of the last attempt.
         attempt : int
             Its number, from 1.
-        dice : random.Random or None
-            Where the jitter comes from; None: no jitter.
+        dice : callable or None
+            Draws a number from 0 to 1 for the jitter, as ``random.random``; None: no jitter.
         """
         if failure.kind is FailureKind.LOST:
             allowed = self.attempts if self.lost_attempts is None else self.lost_attempts
@@ -95,5 +95,5 @@ class RetryPolicy:
             return None
         pause = min(self.delay * self.backoff ** (attempt - 1), self.longest_delay)
         if dice is not None:
-            pause *= 1 - self.jitter * dice.random()
+            pause *= 1 - self.jitter * dice()
         return pause

@@ -9,7 +9,7 @@ from jobspan.calls import Batch
 from jobspan.outcomes import Outcome
 from jobspan.plans import Capabilities, Plan
 
-__all__ = ["Backend", "Executor"]
+__all__ = ["Backend", "Executor", "SizesBatches"]
 
 
 @runtime_checkable
@@ -65,6 +65,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Cancel what is in flight and give the workers back; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class SizesBatches(Protocol):
+    """What an executor may add that decides itself how many calls travel together."""
+
+    def batch_size(self) -> int | None:
+        """Return the size of the next batch; None: as the scheduler decides."""
         ...
 
 

@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeGuard
 
 from jobspan.calls import Batch, Call, CallContext, Recallable
 from jobspan.errors import ParallelTimeoutError
-from jobspan.executors import Executor
+from jobspan.executors import Executor, SizesBatches
 from jobspan.outcomes import Failure, Outcome
 from jobspan.scheduling.batching import BatchSizer
 from jobspan.scheduling.failures import TaskFailure, raisable
@@ -144,6 +144,7 @@ class Scheduler:
         dice: Callable[[], float] | None = None,
     ) -> None:
         self._executor = executor
+        self._sizing = executor if isinstance(executor, SizesBatches) else None
         self._context = context
         self._policy = policy
         self._source = iter(calls)
@@ -262,6 +263,8 @@ class Scheduler:
         known = self._read if self._exhausted else self._total
         remaining = None if known is None else max(known - self._read + len(self._ready), 0)
         size = self._sizer.size(workers, remaining)
+        if self._sizing is not None and self._sizer.automatic:
+            size = self._sizing.batch_size() or size
         if not self._ready and not self._exhausted:
             calls = list(islice(self._source, size))
             ended = len(calls) < size

@@ -122,6 +122,8 @@ class Scheduler:
         Where batch numbers come from; the executor's, for it may serve several schedulers in turn.
     clock : callable
         Seconds, monotonic.
+    idle : callable or None
+        Waits so many seconds, or until woken, while nothing is in flight.
     dice : callable or None
         Draws the jitter of retries, a number from 0 to 1.
 
@@ -141,6 +143,7 @@ class Scheduler:
         numbers: Iterator[int],
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        idle: Callable[[float | None], object] | None = None,
         dice: Callable[[], float] | None = None,
     ) -> None:
         self._executor = executor
@@ -170,6 +173,7 @@ class Scheduler:
         self._throttled = False
         self._stopped = False
         self._woken = threading.Event()
+        self._idle = idle or self._woken.wait
 
     def stop(self) -> None:
         """End the iteration soon, without an error; from any thread."""
@@ -198,8 +202,11 @@ class Scheduler:
         try:
             while not self._stopped:
                 self._submit()
+                handed_on = bool(self._out)
                 while self._out:
                     yield self._out.popleft()
+                if handed_on and not self._flights and not self._at_end:
+                    continue  # the consumer may have made room
                 if not self._flights and not self._retries and self._at_end:
                     finished = True
                     return
@@ -347,7 +354,7 @@ class Scheduler:
             for outcome in self._executor.completed(self._patience()):
                 self._collect(outcome)
         else:
-            self._woken.wait(self._patience())
+            self._idle(self._patience())
             self._woken.clear()
 
     def _collect(self, outcome: Outcome) -> None:

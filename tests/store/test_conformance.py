@@ -53,3 +53,45 @@ class TestMoto(_OnServer):
 class TestSeaweedFS(_OnServer):
     server_fixture = "seaweedfs_server"
     examples = 8
+    rounds = 2  # it lets the losers of a race wait a second each
+
+
+class TestFakeGCS(_OnServer):
+    server_fixture = "fake_gcs_server"
+    examples = 5
+    guarded_deletes = False  # it compares generations and deletes without a lock between
+
+
+class TestAzurite(_OnServer):
+    server_fixture = "azurite_server"
+    examples = 5
+
+
+class TestMotoThroughObstore(TestMoto):
+    engine = "obstore"
+    guarded_deletes = False
+
+
+class TestSeaweedFSThroughObstore(TestSeaweedFS):
+    engine = "obstore"
+    guarded_deletes = False
+
+
+class TestFakeGCSThroughObstore(TestFakeGCS):
+    engine = "obstore"
+
+
+class TestAzuriteThroughObstore(TestAzurite):
+    engine = "obstore"
+    guarded_deletes = False
+
+
+@pytest.mark.filterwarnings("ignore::jobspan.store.remote.StoreWithoutConditionsWarning")
+class TestAnyFileSystem(StoreConformance):
+    conditional = False
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return open_store(
+            f"dir://{tmp_path}/store", storage_options={"target_protocol": "file", "path": "/"}
+        )

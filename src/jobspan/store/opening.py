@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-from jobspan.errors import MissingExtraError, StoreLocationError
 from jobspan.registry import Registry
+from jobspan.store.connecting import BUCKETS, Engine, connect
+from jobspan.store.generic import GenericStore
+from jobspan.store.local import LocalStore
 from jobspan.store.locations import Location, parse_location
+from jobspan.store.memory import MemoryStore
 from jobspan.store.protocol import ObjectStore
 from jobspan.store.remote import RemoteStore
 
-__all__ = ["Engine", "open_store", "register_store"]
+__all__ = ["open_store", "register_store"]
 
-Engine = Literal["auto", "fsspec", "obstore"]
 StoreFactory = Callable[[Location, Mapping[str, Any]], ObjectStore]
 
-_FSSPEC_STORES: Registry[StoreFactory] = Registry("store")
-for _scheme in ("s3", "s3a"):
-    _FSSPEC_STORES.register(_scheme, "jobspan.store.s3:open_s3")
-
-_EXTRAS = {
-    **dict.fromkeys(("s3", "s3a"), ("s3fs", "s3")),
-}
+_FACTORIES: Registry[StoreFactory] = Registry("store")
 
 
 def register_store(scheme: str, factory: StoreFactory | str) -> None:
@@ -45,7 +41,7 @@ def register_store(scheme: str, factory: StoreFactory | str) -> None:
     >>> open_store("scratch://here").url
     'memory://here'
     """
-    _FSSPEC_STORES.register(scheme.lower(), factory)
+    _FACTORIES.register(scheme.lower(), factory)
 
 
 def open_store(
@@ -93,23 +89,16 @@ def open_store(
         raise ValueError(f"engine={engine!r} is unknown. Pass 'auto', 'fsspec' or 'obstore'")
     options = dict(storage_options or {})
     parsed = parse_location(location)
+    if parsed.scheme in _FACTORIES:
+        return _FACTORIES.load(parsed.scheme)(parsed, options)
     if parsed.scheme == "file":
-        from jobspan.store.local import LocalStore
-
         return LocalStore(parsed.prefix)
     if parsed.scheme == "memory":
-        from jobspan.store.memory import MemoryStore
-
         return MemoryStore("/".join(part for part in (parsed.bucket, parsed.prefix) if part))
-    if parsed.scheme in _FSSPEC_STORES:
-        package, extra = _EXTRAS.get(parsed.scheme, (None, ""))
-        if package is not None and importlib.util.find_spec(package) is None:
-            raise MissingExtraError(f"a store at {parsed.url!r}", extra)
-        store = _FSSPEC_STORES.load(parsed.scheme)(parsed, options)
-        if isinstance(store, RemoteStore):
-            store.check()
-        return store
-    raise StoreLocationError(
-        f"{parsed.url!r}: no store is known for URLs that start with {parsed.scheme!r}. "
-        f"Pass a folder, or a URL such as 's3://bucket/prefix', 'gs://...' or 'az://...'"
-    )
+    store: RemoteStore | GenericStore
+    if parsed.scheme in BUCKETS:
+        store = RemoteStore(parsed, options, partial(connect, engine=engine))
+    else:
+        store = GenericStore(parsed, options, os.fspath(location))
+    store.check()
+    return store

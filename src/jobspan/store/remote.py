@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from jobspan.errors import JobspanWarning, StoreError
 from jobspan.store.locations import Location
@@ -32,6 +32,7 @@ __all__ = [
     "Range",
     "RemoteStore",
     "Requests",
+    "RequestsFactory",
     "StoreWithoutConditionsWarning",
     "WriteRefusedError",
 ]
@@ -39,8 +40,8 @@ __all__ = [
 CHUNK = 8 * 2**20
 """Bytes of one range of a large object; what is smaller arrives with the first request."""
 
-WRITE_ID = "jobspan-write"
-"""Name of the metadata that tells whose write made an object."""
+WRITE_ID = "jobspanwrite"
+"""Name of the metadata that tells whose write made an object, such as every bucket allows."""
 
 
 class StoreWithoutConditionsWarning(JobspanWarning):
@@ -137,6 +138,10 @@ class Requests(Protocol):
         ...
 
 
+RequestsFactory: TypeAlias = Callable[[Location, Mapping[str, Any]], Requests]
+"""What connects to a bucket with storage options."""
+
+
 class RemoteStore:
     """Objects in a bucket.
 
@@ -160,7 +165,7 @@ class RemoteStore:
         self,
         location: Location,
         options: Mapping[str, Any],
-        connect: Callable[[Location, Mapping[str, Any]], Requests],
+        connect: RequestsFactory,
     ) -> None:
         self._location = location
         self._options = dict(options)
@@ -317,7 +322,7 @@ def _restore(
     kind: type[RemoteStore],
     location: Location,
     options: Mapping[str, Any],
-    connect: Callable[[Location, Mapping[str, Any]], Requests],
+    connect: RequestsFactory,
     known: tuple[bool | None, bool],
 ) -> RemoteStore:
     store = kind(location, options, connect)

@@ -24,11 +24,10 @@ from jobspan.store.remote import (
     Fetched,
     ObjectChangedError,
     Range,
-    RemoteStore,
     WriteRefusedError,
 )
 
-__all__ = ["S3Requests", "open_s3"]
+__all__ = ["S3Requests"]
 
 _ATTEMPTS = 4
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
@@ -45,11 +44,6 @@ _SIGN_IN = {
     "403",
     "401",
 }
-
-
-def open_s3(location: Location, options: Mapping[str, Any]) -> RemoteStore:
-    """Open the store at ``s3://bucket/prefix`` with s3fs's storage options."""
-    return RemoteStore(location, options, S3Requests)
 
 
 class S3Requests:

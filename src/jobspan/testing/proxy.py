@@ -160,11 +160,14 @@ class Proxy:
         try:
             self._loop.run_forever()
             server.close()
-            for task in self._tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._drop_connections())
         finally:
             self._loop.close()
+
+    async def _drop_connections(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _fault_for(self, method: str, target: str) -> str | None:
         with self._lock:

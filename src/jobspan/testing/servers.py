@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from jobspan.errors import JobspanError
 
@@ -74,7 +74,6 @@ class Server:
     def __init__(self, timeout: float = 60.0) -> None:
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
-        self._log: Path | None = None
         self.port = 0
 
     def command(self, folder: str, ports: list[int]) -> list[str]:
@@ -106,10 +105,9 @@ class Server:
         folder = tempfile.mkdtemp(prefix="jobspan-server-")
         ports = free_ports(10)
         self.port = ports[0]
-        log = Path(folder) / "server.log"
         try:
             command = self.command(folder, ports)
-            with log.open("wb") as output:
+            with tempfile.TemporaryFile() as output:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "jobspan.testing.supervisor", folder, *command],
                     stdin=subprocess.PIPE,
@@ -118,7 +116,7 @@ class Server:
                     env={**os.environ, **self.environment()},
                     start_new_session=True,  # Ctrl-C is for the owner, who still needs the server
                 )
-            self._wait_for_answer(log)
+                self._wait_for_answer(output)
         except BaseException:
             self.stop()
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,12 +142,13 @@ class Server:
     ) -> None:
         self.stop()
 
-    def _wait_for_answer(self, log: Path) -> None:
+    def _wait_for_answer(self, output: IO[bytes]) -> None:
         deadline = time.monotonic() + self._timeout
         while self._process is not None:
             status = self._process.poll()
             if status is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+                output.seek(0)
+                said = output.read().decode(errors="replace")[-2000:]
                 raise ServerStartError(
                     f"{type(self).__name__} did not answer on port {self.port} "
                     f"(exit status {status}). It said last:\n{said}"
@@ -309,7 +308,6 @@ class Azurite(Server):
             str(_azurite_script()),
             "--blobHost=127.0.0.1",
             f"--blobPort={ports[0]}",
-            f"--location={folder}",
             "--silent",
             "--skipApiVersionCheck",
             "--inMemoryPersistence",

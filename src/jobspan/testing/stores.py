@@ -94,12 +94,18 @@ class StoreConformance:
         Bytes of the large object that is written and read.
     examples : int
         How many histories are tried against a dictionary.
+    rounds : int
+        How many times threads race for the same name.
+    guarded_deletes : bool
+        Whether a delete with a token is one step, so that only one of two at once is told True.
     """
 
     shared: ClassVar[bool] = True
     conditional: ClassVar[bool] = True
     large: ClassVar[int] = 20 * 2**20 + 17
     examples: ClassVar[int] = 20
+    rounds: ClassVar[int] = 10
+    guarded_deletes: ClassVar[bool] = True
 
     def test_is_a_store(self, store: ObjectStore) -> None:
         assert isinstance(store, ObjectStore)
@@ -138,16 +144,12 @@ class StoreConformance:
         assert store.get("empty", 0, 10)[0] == b""
         assert [info.size for info in store.list()] == [0]
 
-    @pytest.mark.parametrize(
-        ("start", "end"),
-        [(0, 4), (3, 7), (5, None), (0, 100), (9, 11), (10, 20), (12, None), (4, 4)],
-    )
-    def test_ranges_are_those_of_a_slice(
-        self, store: ObjectStore, start: int, end: int | None
-    ) -> None:
+    def test_ranges_are_those_of_a_slice(self, store: ObjectStore) -> None:
         data = b"0123456789"
         token = store.put("a", data)
-        assert store.get("a", start, end) == (data[start:end], token)
+        for start in (0, 3, 9, 10, 12):
+            for end in (None, 0, 4, 9, 10, 11, 100):
+                assert store.get("a", start, end) == (data[start:end], token), (start, end)
 
     def test_large_object(self, store: ObjectStore) -> None:
         data = secrets.token_bytes(2**16) * (self.large // 2**16) + b"end"
@@ -242,24 +244,23 @@ class StoreConformance:
             store.age("a")
         assert sorted(info.name for info in store.list()) == ["a", "b"]
 
-    @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
-    def test_bad_names_are_refused(self, store: ObjectStore, name: str) -> None:
-        for call in (
-            lambda: store.get(name),
-            lambda: store.put(name, b"1"),
-            lambda: store.create(name, b"1"),
-            lambda: store.swap(name, b"1", "token"),
-            lambda: store.delete(name),
-        ):
-            with pytest.raises(ValueError, match="cannot name an object"):
-                call()
+    def test_bad_names_are_refused(self, store: ObjectStore) -> None:
+        calls: list[Callable[[str], object]] = [
+            store.get,
+            lambda name: store.put(name, b"1"),
+            lambda name: store.create(name, b"1"),
+            lambda name: store.swap(name, b"1", "token"),
+            store.delete,
+        ]
+        for name in BAD_NAMES:
+            for call in calls:
+                with pytest.raises(ValueError, match="cannot name an object"):
+                    call(name)
         assert list(store.list()) == []
 
-    @pytest.mark.parametrize("prefix", ["..", "../", "/", "a//", "a/../", "a\\"])
-    def test_bad_prefixes_are_refused(self, store: ObjectStore, prefix: str) -> None:
-        if prefix == "..":
-            assert list(store.list(prefix)) == []
-        else:
+    def test_bad_prefixes_are_refused(self, store: ObjectStore) -> None:
+        assert list(store.list("..")) == []  # the start of "..a", which is a name
+        for prefix in ("../", "/", "a//", "a/../", "a\\"):
             with pytest.raises(ValueError, match="cannot name an object"):
                 list(store.list(prefix))
 
@@ -292,7 +293,7 @@ class StoreConformance:
 
     def test_threads_that_create_have_one_winner(self, store: ObjectStore) -> None:
         self._needs_conditions()
-        for round_ in range(12):
+        for round_ in range(self.rounds):
             tokens = _at_once(8, lambda n, r=round_: store.create(f"claim/{r}", b"%d" % n))
             winners = [n for n, token in enumerate(tokens) if token is not None]
             assert len(winners) == 1, f"{len(winners)} winners"
@@ -313,7 +314,7 @@ class StoreConformance:
         assert store.get("counter")[0] == b"32"
 
     def test_threads_that_delete_have_one_winner(self, store: ObjectStore) -> None:
-        self._needs_conditions()
+        self._needs_conditions(deletes=True)
         for round_ in range(8):
             token = store.put("doomed", b"%d" % round_)
             gone = _at_once(6, lambda _, t=token: store.delete("doomed", t))
@@ -321,7 +322,7 @@ class StoreConformance:
 
     def test_a_token_guards_what_came_after(self, store: ObjectStore) -> None:
         """Deleters of an old state never take away the new one."""
-        self._needs_conditions()
+        self._needs_conditions(deletes=True)
         token = store.put("a", b"old")
 
         def act(number: int) -> bool:
@@ -461,9 +462,9 @@ class StoreConformance:
         pytest.importorskip("hypothesis")
         check_like_a_dict(store, examples=self.examples)
 
-    def _needs_conditions(self) -> None:
-        if not self.conditional:
-            pytest.skip("the store keeps no conditions on writes")
+    def _needs_conditions(self, *, deletes: bool = False) -> None:
+        if not self.conditional or (deletes and not self.guarded_deletes):
+            pytest.skip("the store does not keep that condition")
 
 
 def check_like_a_dict(store: ObjectStore, *, examples: int = 20, steps: int = 15) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 __all__ = ["Failure", "FailureKind", "Outcome"]
 
@@ -40,9 +41,13 @@ class Failure:
     kind: FailureKind = FailureKind.ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+_NONE: Mapping[int, Failure] = MappingProxyType({})
+
+
+class Outcome(NamedTuple):
     """What became of one batch.
+
+    A named tuple, for one is made for every batch: it costs a quarter of a frozen dataclass.
 
     Parameters
     ----------
@@ -64,7 +69,7 @@ class Outcome:
 
     number: int
     values: Sequence[Any]
-    failures: Mapping[int, Failure] = field(default_factory=dict)
+    failures: Mapping[int, Failure] = _NONE
     worker: str = ""
     started: float = 0.0
     seconds: float = 0.0

@@ -83,14 +83,6 @@ def _recallable(function: object) -> TypeGuard[Recallable]:
     return _recallable_type(type(function))  # type: ignore[arg-type]  # types are hashable
 
 
-@dataclass(slots=True)
-class _Flight:
-    """A batch in flight, with the indexes of its calls."""
-
-    batch: Batch
-    indexes: Sequence[int]
-
-
 @dataclass(slots=True, order=True)
 class _Retry:
     """A call that waits for its next attempt."""
@@ -160,7 +152,7 @@ class Scheduler:
         self._read = 0
         self._exhausted = False
         self._ready: deque[tuple[int, Call]] = deque()
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, tuple[Batch, Sequence[int]]] = {}
         self._retries: list[_Retry] = []
         self._arrived: dict[int, tuple[int, list[Any]]] = {}
         self._arrived_calls = 0
@@ -331,7 +323,7 @@ class Scheduler:
 
     def _send(self, indexes: Sequence[int], calls: Sequence[Call], attempt: int) -> None:
         batch = Batch(next(self._numbers), indexes[0], calls, self._context, attempt)
-        self._flights[batch.number] = _Flight(batch, indexes)
+        self._flights[batch.number] = (batch, indexes)
         self._executor.submit(batch)
         self._observer.dispatched(batch)
 
@@ -358,8 +350,7 @@ class Scheduler:
             self._woken.clear()
 
     def _collect(self, outcome: Outcome) -> None:
-        flight = self._flights.pop(outcome.number)
-        batch, indexes = flight.batch, flight.indexes
+        batch, indexes = self._flights.pop(outcome.number)
         self._observer.completed(batch, outcome)
         size = len(batch.calls)
         if outcome.seconds:
@@ -368,7 +359,7 @@ class Scheduler:
             received = outcome.bytes_received or size * sys.getsizeof(outcome.values[-1])
             self._bytes_a_result += 0.5 * (received / size - self._bytes_a_result)
         if not outcome.failures:
-            if isinstance(indexes, range):
+            if size == 1 or type(indexes) is range:
                 self._arrive(indexes[0], size, list(outcome.values))
             else:
                 for index, value in zip(indexes, outcome.values, strict=True):

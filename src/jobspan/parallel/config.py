@@ -85,6 +85,9 @@ def check_values(values: dict[str, Any]) -> None:
             isinstance(number, bool) or not isinstance(number, int) or number < 1
         ):
             raise ValueError(f"{name}={number!r}: pass a whole number above 0, or None")
+    progress = values.get("progress")
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise ValueError(f"progress={progress!r}: pass True, False or a callable for events")
     initializer = values.get("initializer")
     if initializer is not None and not callable(initializer):
         raise TypeError(f"initializer={initializer!r} is not callable")

@@ -31,6 +31,7 @@ from jobspan.parallel.arguments import (
 from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.choice import Choice, choose
 from jobspan.parallel.config import DEFAULTS
+from jobspan.parallel.progress import make_listener
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.tracking import Tracker
 from jobspan.parallel.verbosity import ProgressLines, write_line
@@ -347,7 +348,12 @@ max_pending, propagate
 
     def _track(self, n_jobs: int) -> Tracker:
         watched = self.verbose or type(self).print_progress is not Parallel.print_progress
-        self._tracker = Tracker(self.stats, self.print_progress if watched else None)
+        self._tracker = Tracker(
+            self.stats,
+            self.print_progress if watched else None,
+            listener=make_listener(self._choice.values["progress"], repr(self)),
+            total=self.n_tasks,
+        )
         self._lines = None
         if self.verbose:
             ahead = read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
@@ -361,6 +367,7 @@ max_pending, propagate
             self._lines is None
             and type(self).print_progress is Parallel.print_progress
             and self._initializer is None
+            and not self._choice.values["progress"]
             and policy.on_error == "raise"
             and policy.retries.never
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from jobspan.calls import Batch
 from jobspan.outcomes import Failure, Outcome
+from jobspan.parallel.progress import EVENT_SECONDS, Pace, ProgressEvent, ProgressListener
 from jobspan.parallel.stats import ParallelStats, Span
 
 __all__ = ["Tracker"]
@@ -24,6 +26,10 @@ class Tracker:
         What is filled.
     on_progress : callable or None
         Called after every batch.
+    listener : ProgressListener or None
+        Is told how far the call is, some times a second.
+    total : int or None
+        How many calls there are, where it is known beforehand.
     timeline : bool
         Whether every batch is kept as a span.
 
@@ -37,23 +43,52 @@ class Tracker:
         stats: ParallelStats,
         on_progress: Callable[[], None] | None = None,
         *,
+        listener: ProgressListener | None = None,
+        total: int | None = None,
         timeline: bool = True,
     ) -> None:
         self.stats = stats
+        self.finished = False
         self.dispatched_batches = 0
         self.dispatched_calls = 0
         self.total: int | None = None
+        self._expected = total
+        self._listener = listener
+        self._pace = Pace(EVENT_SECONDS)
         self._on_progress = on_progress
         self._timeline = timeline
         self._begin = time.perf_counter()
+        if listener is not None:
+            listener(self._event("started"))
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
         return time.perf_counter() - self._begin
 
     def finish(self) -> None:
-        """Note the time at the end."""
+        """Note the time at the end; a second call does nothing."""
+        if self.finished:
+            return
+        self.finished = True
         self.stats.elapsed_seconds = self.elapsed()
+        if self._listener is not None:
+            self._listener(self._event("finished"))
+
+    def _event(self, kind: Literal["started", "advanced", "finished"]) -> ProgressEvent:
+        stats, elapsed = self.stats, self.elapsed()
+        total = self._expected if self.total is None else self.total
+        rate = stats.calls / elapsed if elapsed else 0.0
+        return ProgressEvent(
+            kind=kind,
+            done=stats.calls,
+            total=total,
+            failures=stats.failures,
+            retries=stats.retries,
+            recalled=stats.recalled,
+            elapsed=elapsed,
+            rate=rate,
+            remaining=None if total is None or not rate else max(0.0, total - stats.calls) / rate,
+        )
 
     def dispatched(self, batch: Batch) -> None:
         """Count a batch that was submitted."""
@@ -90,6 +125,8 @@ class Tracker:
         self.stats.failures += failures
         if self._on_progress is not None:
             self._on_progress()
+        if self._listener is not None and self._pace.due():
+            self._listener(self._event("advanced"))
 
     def retried(self, index: int, failure: Failure, pause: float) -> None:
         """Count an attempt beyond the first."""

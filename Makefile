@@ -1,0 +1,61 @@
+# Everything here sets itself up: it needs python3 (3.11 or newer), make and the package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+# The extras that the targets below need; one environment serves them all.
+EXTRAS := test,lint,bench
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help demo test soak lint format bench bench-quick golden docs clean
+
+help:
+	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
+	@echo "make test    run the test suite"
+	@echo "make soak    run the tests that take long"
+	@echo "make lint    check style, types and layers"
+	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part)"
+	@echo "make docs    build the documentation"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jobspan needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: $(STAMP)
+	$(RUN) -m examples.demo
+
+test: $(STAMP)
+	$(RUN) -m pytest $(ARGS)
+
+soak: $(STAMP)
+	$(RUN) -m pytest -m soak $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(STAMP)
+	$(RUN) -m benchmarks $(ONLY) $(ARGS)
+
+bench-quick: $(STAMP)
+	$(RUN) -m benchmarks --quick $(ONLY) $(ARGS)
+
+golden: $(STAMP)
+	$(RUN) tests/recompute_golden_keys.py
+
+docs: $(STAMP)
+	$(RUN) -m pip install --quiet --constraint constraints.txt '.[docs]'
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -77,10 +77,6 @@ class TestSeaweedFSThroughObstore(TestSeaweedFS):
     guarded_deletes = False
 
 
-class TestFakeGCSThroughObstore(TestFakeGCS):
-    engine = "obstore"
-
-
 class TestAzuriteThroughObstore(TestAzurite):
     engine = "obstore"
     guarded_deletes = False

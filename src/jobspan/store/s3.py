@@ -126,8 +126,6 @@ class S3Requests:
                     Range=f"bytes={part.start}-{part.end - 1}",
                     **conditions,
                 )
-                async with response["Body"] as body:
-                    data = await body.read()
             except Exception as error:
                 code = _code(error)
                 if code in _ABSENT:
@@ -136,10 +134,16 @@ class S3Requests:
                     raise ObjectChangedError from None
                 if code in {"InvalidRange", "416"}:
                     return await self._fetch(Range(part.key, part.start, part.start))
-                if code is None and attempt + 1 < _ATTEMPTS and _torn(error):
-                    await asyncio.sleep(0.05 * 2**attempt)
-                    continue
                 raise self._translated(error, part.key) from error
+            try:
+                async with response["Body"] as body:
+                    data = await body.read()
+            except Exception as error:
+                # The connection broke in the middle, which botocore leaves to its caller.
+                if attempt + 1 == _ATTEMPTS:
+                    raise self._translated(error, part.key) from error
+                await asyncio.sleep(0.05 * 2**attempt)
+                continue
             ranged = response.get("ContentRange")
             if ranged is None:  # a server that knows no ranges sent the whole
                 size, data = len(data), data[part.start : part.end]
@@ -166,7 +170,9 @@ class S3Requests:
                 if condition is not None:
                     # Refused, or gone meanwhile: no object is in the state that was asked for.
                     if code in _REFUSED or (code in _ABSENT and condition.token is not None):
-                        raise WriteRefusedError(retried=_attempts(error) > 0) from None
+                        # aiohttp sends again what a connection that broke left unanswered, and
+                        # tells nobody.
+                        raise WriteRefusedError(retried=True) from None
                     # Two writers at the same moment: S3 wants one of them to try again.
                     if code in _CONFLICT and conflicts < 8:
                         conflicts += 1
@@ -284,14 +290,3 @@ def _code(error: Exception) -> str | None:
 def _attempts(error: Exception) -> int:
     response = getattr(error, "response", None) or {}
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
-
-
-def _torn(error: Exception) -> bool:
-    """Tell whether a connection broke while a body was read, which botocore does not retry."""
-    return isinstance(error, OSError | asyncio.TimeoutError) or type(error).__name__ in {
-        "ClientPayloadError",
-        "IncompleteRead",
-        "IncompleteReadError",
-        "ResponseStreamingError",
-        "ReadTimeoutError",
-    }

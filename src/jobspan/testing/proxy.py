@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
@@ -77,6 +78,9 @@ class Proxy:
         The server's address, ``"http://host:port"``.
     latency : float
         Seconds that each request is held back; can be set anew at any time.
+    hidden : iterable of str
+        Headers that the server never gets to see, such as ``"If-None-Match"``: so is a server that
+        does not know them.
 
     Attributes
     ----------
@@ -93,11 +97,12 @@ class Proxy:
     Counter()
     """
 
-    def __init__(self, target: str, latency: float = 0.0) -> None:
+    def __init__(self, target: str, latency: float = 0.0, *, hidden: Iterable[str] = ()) -> None:
         address = urlsplit(target)
         self._host = address.hostname or "127.0.0.1"
         self._target_port = address.port or 80
         self.latency = latency
+        self._hidden = (b"expect", *(name.lower().encode() for name in hidden))
         self.requests: list[Request] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -224,7 +229,7 @@ class Proxy:
             writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             return True
-        upstream_writer.write(head.without(b"expect"))
+        upstream_writer.write(head.without(*self._hidden))
         for piece in body:
             upstream_writer.write(piece)
             await upstream_writer.drain()

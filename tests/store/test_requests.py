@@ -1,0 +1,178 @@
+"""How many requests each operation makes, counted before a real server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jobspan.store import BulkReads, open_store
+from jobspan.testing.proxy import Proxy, Request
+
+
+@pytest.fixture(params=["fsspec", "obstore"])
+def engine(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def proxy(moto_server):
+    with Proxy(moto_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(moto_server, proxy, engine, fresh_prefix):
+    proxy.reset()
+    proxy.latency = 0.0
+    store = open_store(
+        f"{moto_server.bucket_url('requests')}/{fresh_prefix()}",
+        storage_options={**moto_server.storage_options, "endpoint_url": proxy.endpoint},
+        engine=engine,
+    )
+    assert store.conditional
+    proxy.reset()
+    yield store
+    proxy.reset()
+    proxy.latency = 0.0
+    store.close()
+
+
+def requests_of(proxy: Proxy, call) -> dict[str, int]:
+    proxy.reset()
+    call()
+    return dict(proxy.counts)
+
+
+def test_one_request_each(store, proxy):
+    data = b"x" * 1000
+    token = None
+
+    def put():
+        nonlocal token
+        token = store.put("a", data)
+
+    assert requests_of(proxy, put) == {"PUT": 1}
+    assert requests_of(proxy, lambda: store.get("a")) == {"GET": 1}
+    assert requests_of(proxy, lambda: store.get("a", 10, 20)) == {"GET": 1}
+    assert requests_of(proxy, lambda: store.create("b", data)) == {"PUT": 1}
+    assert requests_of(proxy, lambda: store.swap("a", b"new", token)) == {"PUT": 1}
+    # Whoever is refused may have to make sure that it was not refused by its own lost write.
+    assert requests_of(proxy, lambda: store.create("b", data))["PUT"] == 1
+    assert requests_of(proxy, lambda: store.swap("a", b"newer", token))["PUT"] == 1
+    assert requests_of(proxy, lambda: list(store.list())) == {"GET": 1}
+    assert sum(requests_of(proxy, lambda: store.delete("a")).values()) == 1
+
+
+def test_a_missing_object_is_one_request(store, proxy):
+    def miss():
+        with pytest.raises(KeyError):
+            store.get("absent")
+
+    assert requests_of(proxy, miss) == {"GET": 1}
+
+
+def test_opening_is_one_request_and_the_probe_comes_when_it_is_needed(
+    moto_server, proxy, engine, fresh_prefix
+):
+    proxy.reset()
+    store = open_store(
+        f"{moto_server.bucket_url('requests')}/{fresh_prefix()}",
+        storage_options={**moto_server.storage_options, "endpoint_url": proxy.endpoint},
+        engine=engine,
+    )
+    assert sum(proxy.counts.values()) == 1
+    store.put("a", b"1")
+    store.get("a")
+    assert sum(proxy.counts.values()) == 3  # nothing probed for a store that is only read
+    store.create("b", b"1")
+    proxy.reset()
+    store.create("c", b"1")
+    assert dict(proxy.counts) == {"PUT": 1}
+    assert [info.name for info in store.list("")] == ["a", "b", "c"]
+    store.close()
+
+
+def test_large_object_is_read_in_parallel_ranges(store, proxy):
+    data = bytes(range(256)) * 4 * 2**10 * 40  # 40 MiB
+    store.put("large", data)
+    proxy.latency = 0.1
+    proxy.reset()
+    start = time.perf_counter()
+    assert store.get("large")[0] == data
+    elapsed = time.perf_counter() - start
+    assert dict(proxy.counts) == {"GET": 5}
+    # One after the other they would wait for 0.5 s; now the first, then the rest together.
+    assert elapsed < 2.0
+
+
+def test_parts_of_two_states_are_never_mixed(store, proxy):
+    """An object that is written anew while its ranges are read is read again."""
+    old, new = b"o" * (20 * 2**20), b"n" * (20 * 2**20)
+    store.put("large", old)
+    proxy.reset()
+    proxy.latency = 0.15
+    found = []
+    reader = threading.Thread(target=lambda: found.append(store.get("large")[0]))
+    reader.start()
+    while not proxy.requests:  # the first range has arrived
+        time.sleep(0.005)
+    store.put("large", new)
+    reader.join(60)
+    assert found[0] in (old, new)
+
+
+def test_a_thousand_reads_at_once(store, proxy):
+    """The look-up of many hits is bounded by the server, not by the way to it."""
+    assert isinstance(store, BulkReads)
+    names = [f"n/{number}" for number in range(300)]
+    for name in names:
+        store.put(name, name.encode())
+    proxy.latency = 0.02
+    start = time.perf_counter()
+    for name in names[:20]:
+        store.get(name)
+    one_at_a_time = (time.perf_counter() - start) / 20 * len(names)
+    proxy.reset()
+    start = time.perf_counter()
+    found = dict(store.get_many(names))
+    together = time.perf_counter() - start
+    assert found == {name: name.encode() for name in names}
+    assert dict(proxy.counts) == {"GET": len(names)}
+    print(f"together {together:.3f} s, one at a time {one_at_a_time:.3f} s")
+    assert together < 0.3 * one_at_a_time
+
+
+def test_a_bulk_read_asks_no_further_ahead_than_it_has_to(store, proxy):
+    for number in range(5):
+        store.put(f"n/{number}", b"1")
+    asked = []
+
+    def names():
+        for number in range(100_000):
+            asked.append(number)
+            yield f"n/{number % 5}"
+
+    reading = store.get_many(names())
+    for _ in range(10):
+        next(reading)
+    reading.close()
+    assert len(asked) < 200
+
+
+def test_paged_listing(store, proxy):
+    expected = {f"n/{number:04d}" for number in range(1005)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.put(name, b""), expected))
+    proxy.reset()
+    assert {info.name for info in store.list()} == expected
+    assert dict(proxy.counts) == {"GET": 2}
+
+
+def test_no_request_names_another_bucket(store, proxy):
+    store.put("a", b"1")
+    store.get("a")
+    assert all(isinstance(request, Request) for request in proxy.requests)
+    assert all(request.target.startswith("/requests") for request in proxy.requests)

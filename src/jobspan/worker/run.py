@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from jobspan.calls import Call
@@ -22,7 +22,7 @@ class Ran(NamedTuple):
     seconds: float
 
 
-def run_calls(calls: Sequence[Call]) -> Ran:
+def run_calls(calls: Iterable[Call]) -> Ran:
     """Run calls one after the other; a call that raises leaves a failure, and the next one runs."""
     values: list[Any] = []
     failures: dict[int, Failure] = {}
@@ -31,7 +31,7 @@ def run_calls(calls: Sequence[Call]) -> Ran:
     for function, args, kwargs in calls:
         try:
             values.append(function(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - it is the user's, and travels to the user
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it travels to the user
             failures[len(values)] = failure_of(error)
             values.append(None)
     return Ran(values, failures, started, time.perf_counter() - begin)
@@ -39,6 +39,12 @@ def run_calls(calls: Sequence[Call]) -> Ran:
 
 def failure_of(error: BaseException) -> Failure:
     """Return the failure that `error` stands for, its traceback as text without our own frames."""
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        error.add_note(
+            "Large arrays are shared with workers and arrive read-only. Pass mmap_mode='c' to "
+            "Parallel or parallel_config for private writable copies, or copy the array in the "
+            "function before writing to it."
+        )
     trace = error.__traceback__
     text = "".join(traceback.format_exception(type(error), error, trace and trace.tb_next))
     return Failure(error, text)

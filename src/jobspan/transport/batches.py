@@ -1,0 +1,229 @@
+"""Batches out, results back: functions and contexts once a worker, failures one by one."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from jobspan.calls import Batch, Call, CallContext
+from jobspan.errors import TransportError
+from jobspan.outcomes import Failure, FailureKind
+from jobspan.transport.pickling import decode, encode, modules_by_value, travelling_by_value
+from jobspan.transport.protocol import Encoded, EncodedBatch, Fetch, Share
+from jobspan.worker.run import Ran
+
+__all__ = ["BatchDecoder", "BatchEncoder", "EncodedRan", "decode_ran", "encode_ran"]
+
+KEPT_FUNCTIONS = 1024
+"""How many functions, and how many contexts, a worker keeps; older ones are asked for again."""
+
+
+class BatchEncoder:
+    """Encodes the batches of one executor.
+
+    Parameters
+    ----------
+    share : Share or None
+        Takes large buffers.
+    threshold : int or None
+        Bytes from which a buffer is large.
+    by_value : bool
+        Whether the user's own modules travel by value: workers on other machines lack them.
+
+    Notes
+    -----
+    Threads and processes: one thread at a time. A function is encoded once a ``Parallel`` call,
+    so that what it closes over is as it was when the call began.
+    """
+
+    def __init__(
+        self, share: Share | None = None, threshold: int | None = None, *, by_value: bool = False
+    ) -> None:
+        self._share = share
+        self._threshold = threshold
+        self._by_value = by_value
+        self._token = ""
+        self._context = Encoded(b"")
+        self._functions: dict[int, tuple[Any, str, Encoded]] = {}
+
+    def encode(self, batch: Batch) -> EncodedBatch:
+        """Encode a batch.
+
+        Raises
+        ------
+        TransportError
+            If something in it cannot be pickled. Encode its calls one by one to learn which.
+        """
+        by_value = travelling_by_value(modules_by_value()) if self._by_value else nullcontext()
+        with by_value:
+            if batch.context.token != self._token:
+                self._functions.clear()
+                self._context = encode(batch.context)
+                self._token = batch.context.token
+            needed: dict[str, Encoded] = {}
+            calls = batch.calls
+            function = calls[0][0]
+            plain: Any
+            if all(call[0] is function and not call[2] for call in calls):
+                plain = (self._digest(function, needed), [call[1] for call in calls])
+            else:
+                plain = [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls]
+            encoded = encode((self._token, plain), self._share, self._threshold)
+        return EncodedBatch(encoded, needed, self._token, self._context)
+
+    def _digest(self, function: Callable[..., Any], needed: dict[str, Encoded]) -> str:
+        known = self._functions.get(id(function))
+        if known is None:
+            from blake3 import blake3
+
+            encoded = encode(function, self._share, self._threshold)
+            hasher = blake3(encoded.payload)
+            if encoded.references:
+                hasher.update(pickle.dumps((self._token, id(function))))
+            # The function is kept: its id names it for as long as it lives.
+            known = (function, hasher.hexdigest(32), encoded)
+            self._functions[id(function)] = known
+        needed[known[1]] = known[2]
+        return known[1]
+
+
+class BatchDecoder:
+    """Decodes batches in a worker, which keeps the functions and contexts it has seen.
+
+    Notes
+    -----
+    Threads and processes: safe to use from several threads of one worker.
+    """
+
+    def __init__(self) -> None:
+        self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
+        self._contexts: OrderedDict[str, CallContext] = OrderedDict()
+
+    def missing(self, digests: Sequence[str]) -> list[str]:
+        """Return those of `digests` that the worker lacks."""
+        return [digest for digest in digests if digest not in self._functions]
+
+    def learn(self, encoded: EncodedBatch, fetch: Fetch | None = None) -> None:
+        """Take in the functions and the context that came with a batch."""
+        for digest, function in encoded.functions.items():
+            if digest not in self._functions:
+                self._keep(self._functions, digest, decode(function, fetch))
+        if encoded.token not in self._contexts and encoded.context.payload:
+            self._keep(self._contexts, encoded.token, decode(encoded.context, fetch))
+
+    def decode(
+        self, encoded: Encoded, fetch: Fetch | None = None
+    ) -> tuple[CallContext, Sequence[Call]]:
+        """Return a batch's context and calls.
+
+        Raises
+        ------
+        TransportError
+            If a function or the context was never learnt, or something cannot be unpickled.
+        """
+        try:
+            token, plain = decode(encoded, fetch)
+        except Exception as error:
+            raise TransportError(
+                f"the arguments cannot be unpickled in a worker: {error}"
+            ) from error
+        try:
+            context = self._contexts[token]
+            if isinstance(plain, tuple):
+                function = self._functions[plain[0]]
+                return context, [(function, args, {}) for args in plain[1]]
+            return context, [(self._functions[d], args, kwargs) for d, args, kwargs in plain]
+        except KeyError as error:
+            raise TransportError(f"a worker was never sent {error}") from error
+
+    @staticmethod
+    def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+        kept[name] = value
+        while len(kept) > KEPT_FUNCTIONS:
+            kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRan:
+    """What running a batch gave, as bytes plus references.
+
+    Parameters
+    ----------
+    values : Encoded
+        The values.
+    failures : bytes
+        The failures by offset, each exception a pickle of its own; empty where there are none.
+    started, seconds : float
+        When the worker began, and how long it took.
+    """
+
+    values: Encoded
+    failures: bytes
+    started: float
+    seconds: float
+
+
+def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = None) -> EncodedRan:
+    """Encode what running a batch gave; a value that cannot be pickled fails its own call only."""
+    values, failures = ran.values, ran.failures
+    try:
+        encoded = encode(values, share, threshold)
+    except TransportError:
+        values, failures = list(values), dict(failures)
+        for offset, value in enumerate(values):
+            try:
+                encode(value)
+            except TransportError as error:
+                values[offset] = None
+                failures[offset] = Failure(TransportError(f"the result: {error}"))
+        encoded = encode(values, share, threshold)
+    packed = b""
+    if failures:
+        packed = pickle.dumps({offset: _pack(failure) for offset, failure in failures.items()})
+    return EncodedRan(encoded, packed, ran.started, ran.seconds)
+
+
+def decode_ran(encoded: EncodedRan, size: int, fetch: Fetch | None = None) -> Ran:
+    """Return what running a batch of `size` calls gave; never raises for what a call returned."""
+    failures: dict[int, Failure] = {}
+    if encoded.failures:
+        packed = pickle.loads(encoded.failures)
+        failures = {offset: _unpack(failure) for offset, failure in packed.items()}
+    try:
+        values = decode(encoded.values, fetch)
+    except Exception as error:  # noqa: BLE001 - any object may fail in any way
+        failure = Failure(TransportError(f"the result cannot be unpickled here: {error}"))
+        values = [None] * size
+        failures = {offset: failures.get(offset, failure) for offset in range(size)}
+    return Ran(values, failures, encoded.started, encoded.seconds)
+
+
+def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:
+    """Return a failure as plain values, its exception pickled if that can be undone."""
+    error = failure.exception
+    pickled: bytes | None = None
+    try:
+        pickled = bytes(encode(error).payload)
+        pickle.loads(pickled)
+    except Exception:  # noqa: BLE001 - any exception may fail in any way
+        pickled = None
+    notes = getattr(error, "__notes__", [])
+    name = type(error).__qualname__
+    text = f"{name}: {error}" + "".join(f"\n{note}" for note in notes)
+    return pickled, name, text, failure.traceback, failure.kind.value
+
+
+def _unpack(packed: tuple[bytes | None, str, str, str, str]) -> Failure:
+    pickled, name, text, traceback, kind = packed
+    reason = "cannot be pickled"
+    if pickled is not None:
+        try:
+            return Failure(pickle.loads(pickled), traceback, FailureKind(kind))
+        except Exception as error:  # noqa: BLE001 - any exception may fail in any way
+            reason = f"cannot be rebuilt here ({error})"
+    stand_in = TransportError(f"the call raised {name}, which {reason}: {text}")
+    return Failure(stand_in, traceback, FailureKind(kind))

@@ -1,0 +1,74 @@
+"""Seam 2: what crosses a process boundary, and what a backend supplies for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+__all__ = ["Bytes", "Encoded", "EncodedBatch", "Fetch", "Reference", "Share"]
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
+Reference: TypeAlias = Any
+"""What a backend names a shared buffer by: small, and cheap to pickle."""
+
+
+class Share(Protocol):
+    """Puts a buffer where the other side finds it."""
+
+    def __call__(self, buffer: memoryview, /) -> Reference | None:
+        """Return the reference to a buffer, or None: it travels with the payload.
+
+        Parameters
+        ----------
+        buffer : memoryview
+            Contiguous, one-dimensional bytes, at least ``max_nbytes`` of them.
+        """
+        ...
+
+
+class Fetch(Protocol):
+    """Returns the buffer that a reference names, on the other side."""
+
+    def __call__(self, reference: Reference, /) -> Any:
+        """Return an object with the buffer interface; read-only or not, as it was agreed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value as bytes plus references.
+
+    Parameters
+    ----------
+    payload : bytes
+        A pickle of protocol 5.
+    references : sequence of Reference
+        Its out-of-band buffers, in order.
+    """
+
+    payload: Bytes
+    references: Sequence[Reference] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """A batch as bytes plus references, with what a worker needs once.
+
+    Parameters
+    ----------
+    batch : Encoded
+        The calls, their functions and their context named by digest and token.
+    functions : mapping of str to Encoded
+        Every function that the batch names, by digest; a worker that has one needs no second.
+    token : str
+        Names the context.
+    context : Encoded
+        The context; a worker that has it needs no second.
+    """
+
+    batch: Encoded
+    functions: dict[str, Encoded] = field(default_factory=dict)
+    token: str = ""
+    context: Encoded = field(default_factory=lambda: Encoded(b""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,8 @@ def receiver() -> Any:
 def test_any_value_arrives_at_any_depth(value: Any, size: int, order: Any, threshold: int) -> None:
     sender, receiver = SegmentSender(), SegmentReceiver()
     array = np.asarray(np.arange(size * 2.0).reshape(size, 2), order=order)
-    got, [{"deep": got_array}] = transfer(
-        sender, receiver, (value, [{"deep": array}]), max(threshold, 1)
-    )
+    got, deep = transfer(sender, receiver, (value, [{"deep": array}]), max(threshold, 1))
+    got_array = deep[0]["deep"]
     assert got == value
     assert np.array_equal(got_array, array)
     assert got_array.flags.f_contiguous == array.flags.f_contiguous
@@ -107,7 +107,7 @@ def test_a_dropped_segment_stays_for_those_who_look_at_it(
     assert got.sum() == 7000
 
 
-def test_pages_of_results_are_used_again(receiver: SegmentReceiver) -> None:
+def test_pages_of_results_are_used_again() -> None:
     sender = SegmentSender(shares_again=False)
     freed: list[int] = []
     receiver = SegmentReceiver("w", freed.append)
@@ -150,13 +150,13 @@ def test_a_reference_that_lies_is_an_error(
 
 
 def test_no_descriptor_is_left() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for _ in range(50):
         sender, receiver = SegmentSender(), SegmentReceiver()
         transfer(sender, receiver, [np.zeros(1000), np.ones(2000)])
         receiver.close()
         sender.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
 
 def test_memory_mapped_files_travel_by_path(tmp_path: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_closure_is_as_it_is_when_the_call_begins() -> None:
         state["offset"] = 5
 
 
-class Stubborn(Exception):
+class StubbornError(Exception):
     """An exception whose pickle cannot be undone."""
 
     def __init__(self, a: int, b: int) -> None:
@@ -226,7 +226,9 @@ class Stubborn(Exception):
 
 
 def test_a_bad_result_fails_alone() -> None:
-    ran = Ran([1, (x for x in []), 3, None], {3: Failure(Stubborn(1, 2), "traceback")}, 0.0, 0.0)
+    ran = Ran(
+        [1, (x for x in []), 3, None], {3: Failure(StubbornError(1, 2), "traceback")}, 0.0, 0.0
+    )
     got = decode_ran(encode_ran(ran), 4)
     assert got.values == [1, None, 3, None]
     assert "generator" in str(got.failures[1].exception)

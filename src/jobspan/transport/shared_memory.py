@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 from jobspan.errors import TransportError
@@ -35,6 +36,9 @@ LARGEST_WASTE = 2.0
 
 MOST_SEGMENTS = 256
 """A sender holds no more open descriptors; further buffers travel with the payload."""
+
+ASK_BYTES = 1 << 26
+"""Larger segments are only made where so much memory is available."""
 
 _numbers = count(1)
 
@@ -87,9 +91,9 @@ def create_segment(capacity: int, temp_folder: str | None = None) -> tuple[int, 
         If neither memory nor the folder has room.
     """
     reasons = []
-    for open_file in (_memory_file, lambda: _unlinked_file(temp_folder)):
+    for in_memory in (True, False):
         try:
-            descriptor = open_file()
+            descriptor = _memory_file(capacity) if in_memory else _unlinked_file(temp_folder)
         except OSError as error:
             reasons.append(error)
             continue
@@ -106,10 +110,27 @@ def create_segment(capacity: int, temp_folder: str | None = None) -> tuple[int, 
     )
 
 
-def _memory_file() -> int:
+def _memory_file(capacity: int) -> int:
     if not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, "no memory files on this system")
+    # The kernel would rather kill somebody than refuse: ask before reserving a lot.
+    if capacity > ASK_BYTES and capacity > available_memory():
+        raise OSError(errno.ENOMEM, "not so much memory is available")
     return os.memfd_create("jobspan", os.MFD_CLOEXEC)
+
+
+def available_memory() -> int:
+    """Return the bytes that can be had without swapping, by the kernel's and the cgroup's word."""
+    available = sys.maxsize
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError, ValueError):
+        cgroup = Path("/sys/fs/cgroup")
+        limit = int((cgroup / "memory.max").read_text())
+        available = min(available, limit - int((cgroup / "memory.current").read_text()))
+    return available
 
 
 def _unlinked_file(folder: str | None) -> int:

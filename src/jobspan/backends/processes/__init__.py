@@ -1,0 +1,25 @@
+"""The processes backend: workers on this machine, started fresh and kept for the next call.
+
+::
+
+    executor ──┬─ socket ──── worker      frames both ways, descriptors of shared memory with them
+               ├─ cell ────── worker      shared words: which call runs, since when, what to skip
+               ├─ stderr ◄─── worker      passed on, its last lines kept
+               └─ obituary ◄─ template    how the worker ended; the template forks and reaps workers
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobspan.backends.processes.backend import ProcessBackend
+
+__all__ = ["ProcessBackend"]
+
+
+def __getattr__(name: str) -> object:
+    # Workers import modules of this package and have no use for the backend itself.
+    if name != "ProcessBackend":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from jobspan.backends.processes.backend import ProcessBackend
+
+    return ProcessBackend

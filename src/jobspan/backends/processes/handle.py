@@ -1,0 +1,227 @@
+"""A worker as its executor sees it: what it was sent, what came back, how it ended."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from jobspan.backends.processes.cell import Cell, Stage
+from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
+from jobspan.backends.processes.launching import kill_worker, launch_worker, own_stdout
+from jobspan.backends.processes.requests import OBITUARY
+from jobspan.backends.processes.stderr_tail import StderrTail
+from jobspan.calls import Batch, Call
+
+__all__ = ["Flight", "FlightState", "Worker"]
+
+
+class FlightState(Enum):
+    """How a flight stands."""
+
+    SENT = auto()
+    """The worker has it or will have it."""
+    RECALLED = auto()
+    """It was asked back, and the worker will say whether it skipped it."""
+    MOVED = auto()
+    """It was asked back in time and is somebody else's now."""
+    ABANDONED = auto()
+    """It was cancelled."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """Calls of one batch on their way through one worker.
+
+    Parameters
+    ----------
+    batch : Batch
+        The batch they are of.
+    offsets : sequence of int or None
+        Which of its calls; None: all.
+    deaths : int
+        How many workers died with it before they began it.
+    serial : int
+        Its number among those that its worker was sent.
+    state : FlightState
+        How it stands.
+    bytes_sent : int
+        How much was sent.
+    """
+
+    batch: Batch
+    offsets: Sequence[int] | None = None
+    deaths: int = 0
+    serial: int = 0
+    state: FlightState = FlightState.SENT
+    bytes_sent: int = 0
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """The calls."""
+        calls = self.batch.calls
+        return calls if self.offsets is None else [calls[offset] for offset in self.offsets]
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """The calls' offsets in the batch."""
+        return range(len(self.batch.calls)) if self.offsets is None else self.offsets
+
+
+class Worker:
+    """A worker process, coming up while its first batch is on the way.
+
+    Parameters
+    ----------
+    idle_seconds : float
+        How long it waits for a batch before it leaves.
+
+    Notes
+    -----
+    Threads and processes: one executor at a time owns a worker.
+    """
+
+    def __init__(self, idle_seconds: float) -> None:
+        launched = launch_worker()
+        self.number = launched.number
+        self.name = f"process-{os.getpid()}-{launched.number}"
+        self.idle_seconds = idle_seconds
+        self.connection = launched.connection
+        self.obituary = launched.obituary
+        self.stderr = StderrTail(launched.stderr)
+        self.cell = launched.cell
+        self.flights: deque[Flight] = deque()
+        self.head_since = 0.0
+        self.answered = False
+        self.exit_code: int | None = None
+        self.expired: tuple[int, int] | None = None
+        self.batches_sent = 0
+        # An exception such as KeyboardInterrupt may leave a frame half sent or half read.
+        self.in_transfer = False
+        self._reader = FrameReader(self.connection)
+        self._writer = FrameWriter(self.connection)
+        self._stdout = _stdout_identity()
+        self._closed = False
+        hello = (dict(os.environ), list(sys.path), idle_seconds)
+        self._writer.send(FrameKind.HELLO, 0, [pickle.dumps(hello, protocol=5)])
+
+    def send(self, flight: Flight, payload: Sequence[Buffer], descriptors: Sequence[int]) -> bool:
+        """Send a batch; whether some of it waits for the socket to take it."""
+        self.batches_sent += 1
+        flight.serial = self.batches_sent
+        if not self.flights:
+            self.head_since = time.monotonic()
+        self.flights.append(flight)
+        self.in_transfer = True
+        with suppress(BrokenPipeError, ConnectionResetError):  # its obituary is on the way
+            flight.bytes_sent = self._writer.send(
+                FrameKind.BATCH, flight.serial, payload, descriptors
+            )
+        self.in_transfer = False
+        return self._writer.waiting
+
+    def flush(self) -> bool:
+        """Send what waits; whether some of it still waits."""
+        self.in_transfer = True
+        try:
+            self._writer.flush()
+        except (BrokenPipeError, ConnectionResetError):
+            self._writer.close()
+        self.in_transfer = False
+        return self._writer.waiting
+
+    def receive(self) -> list[Frame] | None:
+        """Return the frames that have come; None at the end of the stream."""
+        self.in_transfer = True
+        try:
+            return self._reader.receive()
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            return None
+        finally:
+            self.in_transfer = False
+
+    def receive_rest(self) -> list[Frame]:
+        """Return what a worker that has ended sent before."""
+        frames: list[Frame] = []
+        while True:
+            try:
+                more = self._reader.receive()
+            except (BlockingIOError, ConnectionResetError):
+                return frames
+            if more is None:
+                return frames
+            frames += more
+
+    def finish_head(self) -> Flight:
+        """Take the flight that was answered off the list; the next one is the head."""
+        flight = self.flights.popleft()
+        self.answered = True
+        self.head_since = time.monotonic()
+        return flight
+
+    def claimed(self, flight: Flight) -> bool:
+        """Whether the worker has begun with a flight."""
+        return self.cell.words[Cell.SERIAL] >= flight.serial
+
+    def running_call(self) -> int | None:
+        """Return which call of the batch that it has claimed runs, or None where none does."""
+        words = self.cell.words
+        return words[Cell.OFFSET] if words[Cell.STAGE] == Stage.RUNNING else None
+
+    def call_started(self) -> float | None:
+        """Return when the call that runs began, by the monotonic clock."""
+        words = self.cell.words
+        if words[Cell.STAGE] != Stage.RUNNING or not words[Cell.STARTED]:
+            return None
+        return words[Cell.STARTED] * 1e-9
+
+    def kill(self) -> None:
+        """Kill it and what it started."""
+        kill_worker(self.number)
+
+    def follow_stdout(self) -> None:
+        """Have it print where this process prints now, if that has changed since it started."""
+        identity = _stdout_identity()
+        if identity != self._stdout:
+            self._stdout = identity
+            with own_stdout() as descriptor, suppress(BrokenPipeError, ConnectionResetError):
+                self._writer.send(FrameKind.STDOUT, 0, (), [descriptor])
+
+    def read_obituary(self) -> bool:
+        """Read how it ended; False while it lives."""
+        try:
+            data = os.read(self.obituary, OBITUARY.size)
+        except BlockingIOError:
+            return False
+        if len(data) == OBITUARY.size:
+            (self.exit_code,) = OBITUARY.unpack(data)
+        return True
+
+    def close(self) -> None:
+        """Let go of it: a living worker leaves when it reads the end of its socket."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reader.close()
+        self._writer.close()
+        self.connection.close()
+        os.close(self.stderr.descriptor)
+        os.close(self.obituary)
+        self.cell.close()
+
+
+def _stdout_identity() -> tuple[int, int] | None:
+    """Return what tells this process's stdout from another one; None where it is closed."""
+    try:
+        status = os.fstat(1)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -174,6 +174,7 @@ max_pending, propagate
             else Initializer(values["initializer"], tuple(values["initargs"]))
         )
         self._executor: Executor | None = None
+        self._scheduler: Scheduler | None = None
         self._managed = False
         self._running = threading.Lock()
         self._numbers = count()
@@ -278,6 +279,46 @@ max_pending, propagate
         list or generator
             As `return_as` says.
         """
+        return self._begin(iterable, as_generator=self.return_generator)
+
+    def acall(self, iterable: Iterable[Any]) -> Any:
+        """Run calls from a coroutine, without blocking its event loop.
+
+        Parameters
+        ----------
+        iterable : iterable of delayed calls
+            Read in another thread.
+
+        Returns
+        -------
+        coroutine or async iterator
+            ``await`` it for a list; with a generator mode, loop over it with ``async for``. When
+            it is cancelled or closed early, what runs is cancelled.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> from jobspan import Parallel, delayed
+        >>> async def main():
+        ...     return await Parallel(n_jobs=2, backend="threads").acall(
+        ...         delayed(abs)(x) for x in [-1, -2])
+        >>> asyncio.run(main())
+        [1, 2]
+        """
+        from jobspan.parallel.asynchronous import collect, iterate
+
+        def start() -> Iterator[Any]:
+            results: Iterator[Any] = self._begin(iterable, as_generator=True)
+            return results
+
+        return (iterate if self.return_generator else collect)(start, self._interrupt)
+
+    def _interrupt(self) -> None:
+        scheduler = self._scheduler
+        if scheduler is not None:
+            scheduler.stop()
+
+    def _begin(self, iterable: Iterable[Any], *, as_generator: bool) -> Any:
         if not self._running.acquire(blocking=False):
             message = "This Parallel instance is already running !"
             if self.return_generator:
@@ -287,10 +328,11 @@ max_pending, propagate
                 )
             raise RuntimeError(message)
         try:
-            return self._start(iterable)
+            results = self._start(iterable, bounded=as_generator)
         except BaseException:
             self._release()
             raise
+        return results if as_generator else list(results)
 
     def map(self, function: Callable[..., Any], *iterables: Iterable[Any]) -> Any:
         """Call a function with arguments taken from iterables side by side, as ``map`` does.
@@ -315,7 +357,7 @@ max_pending, propagate
         """
         return self((function, args, {}) for args in zip(*iterables, strict=False))
 
-    def _start(self, iterable: Iterable[Any]) -> Any:
+    def _start(self, iterable: Iterable[Any], *, bounded: bool) -> Iterator[Any]:
         backend = self._choice.backend
         try:
             self.n_tasks = len(iterable)  # type: ignore[arg-type]  # where it has a length
@@ -325,12 +367,12 @@ max_pending, propagate
         self.stats = ParallelStats(backend=backend.name, n_jobs=n_jobs)
         if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
             return self._run_inline(iterable)
-        return self._run_executor(iterable, n_jobs)
+        return self._run_executor(iterable, n_jobs, bounded=bounded)
 
     def _calls(self, iterable: Iterable[Any]) -> Iterator[Any]:
         return checked_calls(iterable, None if self.memory is None else self.memory.cache)
 
-    def _policy(self, n_jobs: int) -> SchedulingPolicy:
+    def _policy(self, n_jobs: int, *, bounded: bool) -> SchedulingPolicy:
         values = self._choice.values
         # A call that may be stopped for its time travels alone: it takes nobody with it.
         alone = values["task_timeout"] is not None
@@ -342,7 +384,7 @@ max_pending, propagate
             timeout=self.timeout,
             on_error=read_on_error(values["on_error"]),
             retries=read_retries(values["retries"]),
-            bounded=self.return_generator,
+            bounded=bounded,
             max_pending=values["max_pending"],
         )
 
@@ -360,9 +402,9 @@ max_pending, propagate
             self._lines = ProgressLines(self.verbose, self.n_tasks, ahead)
         return self._tracker
 
-    def _run_inline(self, iterable: Iterable[Any]) -> Any:
+    def _run_inline(self, iterable: Iterable[Any]) -> Iterator[Any]:
         tracker = self._track(1)
-        policy = self._policy(1)
+        policy = self._policy(1, bounded=False)
         plain = (
             self._lines is None
             and type(self).print_progress is Parallel.print_progress
@@ -379,7 +421,7 @@ max_pending, propagate
             results = watched_loop(calls, context, policy, tracker, entered, dice=_dice(policy))
         generator = self._inline_results(results, tracker, counted=not plain)
         next(generator)
-        return generator if self.return_generator else list(generator)
+        return generator
 
     def _inline_results(
         self, results: Iterator[Any], tracker: Tracker, *, counted: bool
@@ -403,12 +445,14 @@ max_pending, propagate
                 self.stats.work_seconds = tracker.elapsed()
             self._finish()
 
-    def _run_executor(self, iterable: Iterable[Any], n_jobs: int) -> Any:
+    def _run_executor(
+        self, iterable: Iterable[Any], n_jobs: int, *, bounded: bool
+    ) -> Iterator[Any]:
         executor = self._open(n_jobs)
         self._print(
             f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."
         )
-        policy = self._policy(n_jobs)
+        policy = self._policy(n_jobs, bounded=bounded)
         scheduler = Scheduler(
             executor,
             self._context(n_jobs),
@@ -419,17 +463,25 @@ max_pending, propagate
             total=self.n_tasks,
             dice=_dice(policy),
         )
-        if not self.return_generator:
-            results: list[Any] = []
-            try:
-                for chunk in scheduler:
-                    results += chunk
-            finally:
-                self._finish()
-            return results
+        self._scheduler = scheduler
+        if not bounded:
+            return self._collected(scheduler)
         generator = BackgroundRun(scheduler, self._finish).results()
         next(generator)
         return generator
+
+    def _collected(self, scheduler: Scheduler) -> Iterator[Any]:
+        """Run the scheduler in the caller's thread to its end; return an iterator of the results.
+
+        The user's iterable is read here, and errors have the caller's frames above them.
+        """
+        results: list[Any] = []
+        try:
+            for chunk in scheduler:
+                results += chunk
+        finally:
+            self._finish()
+        return iter(results)
 
     def _open(self, n_jobs: int) -> Executor:
         if self._executor is None:
@@ -481,6 +533,7 @@ max_pending, propagate
     def _finish(self) -> None:
         """End a call: its time is noted, and its workers go back unless a block keeps them."""
         self._tracker.finish()
+        self._scheduler = None
         try:
             if not self._managed:
                 self._close()

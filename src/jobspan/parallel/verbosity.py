@@ -21,7 +21,7 @@ def format_seconds(seconds: float) -> str:
     Examples
     --------
     >>> format_seconds(1.25), format_seconds(90)
-    ('    1.2s', ' 1.5min')
+    ('   1.2s', ' 1.5min')
     """
     if seconds > 60:
         return f"{seconds / 60.0:4.1f}min"

@@ -3,6 +3,7 @@
 from jobspan.store.opening import open_store, register_store
 from jobspan.store.protocol import (
     BulkReads,
+    Content,
     Data,
     LocalPaths,
     ObjectInfo,
@@ -15,6 +16,7 @@ from jobspan.store.protocol import (
 
 __all__ = [
     "BulkReads",
+    "Content",
     "Data",
     "LocalPaths",
     "ObjectInfo",

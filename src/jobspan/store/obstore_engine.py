@@ -21,7 +21,7 @@ from obstore.exceptions import BaseError
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.locations import Location, scrub
 from jobspan.store.obstore_options import build_store
-from jobspan.store.protocol import Data, ObjectInfo, Token
+from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.remote import (
     WRITE_ID,
     Condition,
@@ -103,7 +103,7 @@ class ObstoreRequests:
             options["if_match"] = part.token
         try:
             answer = obstore.get(self._store, part.key, options=options)
-            data = answer.bytes().to_bytes()
+            data = _taken(answer.bytes(), part.into)
         except _ERRORS as error:
             if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
                 raise KeyError(part.key) from None
@@ -301,6 +301,15 @@ def _as_they_come(
     finally:
         for future in pending:
             future.cancel()
+
+
+def _taken(data: Any, into: memoryview | None) -> Content:
+    """Return obstore's bytes as Python's, or put them where they are wanted."""
+    if into is None or len(into) != len(data):
+        content: bytes = data.to_bytes()
+        return content
+    into[:] = memoryview(data)
+    return into
 
 
 def _is(error: Exception, *names: str) -> bool:

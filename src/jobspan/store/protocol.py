@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "BulkReads",
+    "Content",
     "Data",
     "LocalPaths",
     "ObjectInfo",
@@ -38,6 +39,10 @@ ETag is a digest of them: what claims something therefore writes bytes that nobo
 
 Data: TypeAlias = bytes | bytearray | memoryview
 """Bytes to write; a memoryview is contiguous and of format ``B``."""
+
+Content: TypeAlias = bytes | memoryview
+"""Bytes that were read. A large object (over 8 MiB) may come as a read-only memoryview of format
+``B`` instead of `bytes`, lest it be copied once more; what is smaller always comes as `bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class ObjectStore(Protocol):
         """Whether `create` and `swap` can be trusted here; probed once a process."""
         ...
 
-    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
+    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[Content, Token]:
         """Return the bytes from `start` to `end` of an object, and its token.
 
         A range is cut off where the object ends. All the bytes belong to one state.
@@ -145,7 +150,7 @@ class LocalPaths(Protocol):
 class BulkReads(Protocol):
     """A store that reads many objects at once."""
 
-    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, Content | None]]:
         """Yield the whole content of each object as it arrives, None for one that is not there.
 
         The pairs come in any order, each name once for each time that it was asked for. A failing

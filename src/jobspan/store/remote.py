@@ -10,6 +10,7 @@ carries an identity of its own as metadata, and a refusal that follows a retry i
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 import threading
@@ -21,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 from jobspan.errors import JobspanWarning, StoreError
 from jobspan.store.locations import Location
 from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
-from jobspan.store.protocol import Data, ObjectInfo, Token
+from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 
 __all__ = [
     "CHUNK",
@@ -68,19 +69,32 @@ class WriteRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of an object to read: `end` None for all, `token` for this state only."""
+    """A part of an object to read.
+
+    Parameters
+    ----------
+    key : str
+        The object.
+    start, end : int
+        Its first byte, and the one after its last.
+    token : str or None
+        Read this state only.
+    into : memoryview or None
+        Where the bytes may be put, of the length of the range; they may also be returned.
+    """
 
     key: str
     start: int
     end: int
     token: Token | None = None
+    into: memoryview | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """The bytes of a range, the state they are of, and the whole object's size."""
 
-    data: bytes
+    data: Content
     token: Token
     size: int
 
@@ -205,7 +219,7 @@ class RemoteStore:
         for _ in self._open().pages(self._prefix + RESERVED_PREFIX):
             return
 
-    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
+    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[Content, Token]:
         """Return the bytes from `start` to `end` of an object, and its token.
 
         One request, unless the object is larger than 8 MiB; the rest is then read in parallel.
@@ -221,7 +235,7 @@ class RemoteStore:
                 raise KeyError(name) from None
         raise StoreError(f"{name!r} in {self.url} is written faster than it can be read")
 
-    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    def get_many(self, names: Iterable[str]) -> Iterator[tuple[str, Content | None]]:
         """Yield the whole content of each object as it arrives, None for one that is not there."""
         requests = self._open()
         skip = len(self._prefix)
@@ -340,20 +354,24 @@ def warn_without_conditions(url: str) -> None:
     )
 
 
-def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[bytes, Token]:
+def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Content, Token]:
     stop = start + CHUNK if end is None else min(end, start + CHUNK)
     first = requests.fetch(Range(key, start, stop))
     stop = start + len(first.data)
     last = first.size if end is None else min(end, first.size)
     if stop >= last:
         return first.data, first.token
-    parts = [Range(key, at, min(at + CHUNK, last), first.token) for at in range(stop, last, CHUNK)]
-    pieces = {start: first.data}
+    # Pages that nobody has touched yet: they are filled as the parts arrive, and not copied again.
+    content = memoryview(mmap.mmap(-1, last - start))
+    content[: len(first.data)] = first.data
+    ends = ((at, min(at + CHUNK, last)) for at in range(stop, last, CHUNK))
+    parts = (Range(key, at, to, first.token, content[at - start : to - start]) for at, to in ends)
     for part, fetched in requests.fetch_many(parts):
-        if fetched is None:
+        if fetched is None or len(fetched.data) != part.end - part.start:
             raise ObjectChangedError
-        pieces[part.start] = fetched.data
-    return b"".join(pieces[at] for at in sorted(pieces)), first.token
+        if fetched.data is not part.into:
+            content[part.start - start : part.end - start] = fetched.data
+    return content.toreadonly(), first.token
 
 
 def _send_if(requests: Requests, key: str, data: Data, token: Token | None) -> Token | None:

@@ -16,7 +16,7 @@ from typing import Any
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.event_loop import CONCURRENCY, fetch_many, pages, run
 from jobspan.store.locations import Location, scrub
-from jobspan.store.protocol import Data, ObjectInfo, Token
+from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.remote import (
     WRITE_ID,
     Condition,
@@ -137,7 +137,7 @@ class S3Requests:
                 raise self._translated(error, part.key) from error
             try:
                 async with response["Body"] as body:
-                    data = await body.read()
+                    data = await _read_body(body, part.into)
             except Exception as error:
                 # The connection broke in the middle, which botocore leaves to its caller.
                 if attempt + 1 == _ATTEMPTS:
@@ -290,3 +290,14 @@ def _code(error: Exception) -> str | None:
 def _attempts(error: Exception) -> int:
     response = getattr(error, "response", None) or {}
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
+
+
+async def _read_body(body: Any, into: memoryview | None) -> Content:
+    if into is None:
+        data: bytes = await body.read()
+        return data
+    at = 0
+    async for piece in body.iter_chunks(2**20):
+        into[at : at + len(piece)] = piece
+        at += len(piece)
+    return into if at == len(into) else bytes(into[:at])

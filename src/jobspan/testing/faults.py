@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from jobspan.store.protocol import Data, ObjectInfo, ObjectStore, Token
+from jobspan.store.protocol import Content, Data, ObjectInfo, ObjectStore, Token
 
 __all__ = ["FailingStore", "SlowStore", "WrappedStore"]
 
@@ -40,7 +40,7 @@ class WrappedStore:
         """What the inner store says."""
         return self.store.conditional
 
-    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
+    def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[Content, Token]:
         """Return the bytes from `start` to `end` of an object, and its token."""
         self.before("get", name)
         return self.store.get(name, start, end)

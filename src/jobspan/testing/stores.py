@@ -156,6 +156,10 @@ class StoreConformance:
         token = store.put("large", data)
         found, found_token = store.get("large")
         assert found == data
+        if not isinstance(found, bytes):
+            assert isinstance(found, memoryview)
+            assert found.readonly
+            assert found.format == "B"
         assert found_token == token
         assert store.get("large", 9 * 2**20)[0] == data[9 * 2**20 :]
         claimed = store.create("large-2", data)
@@ -351,7 +355,7 @@ class StoreConformance:
             while not end.is_set():
                 data = store.get("a")[0]
                 assert len(data) == size
-                assert data == data[:1] * size
+                assert bytes(data) == bytes(data[:1]) * size
 
         _at_once(4, act)
 

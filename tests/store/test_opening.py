@@ -1,0 +1,280 @@
+"""From a location to a store, and what is said where there can be none."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+
+import pytest
+
+from jobspan.errors import (
+    MissingExtraError,
+    StoreError,
+    StoreLocationError,
+    StoreUnavailableError,
+)
+from jobspan.store import ObjectStore, open_store, register_store
+from jobspan.store.locations import parse_location, scrub, without_secrets
+from jobspan.store.memory import MemoryStore
+from jobspan.store.remote import StoreWithoutConditionsWarning
+from jobspan.testing.servers import free_ports
+
+SECRET = "do-not-tell-anybody-7f3a"
+
+
+def test_a_path_a_path_object_and_a_file_url_are_one_place(tmp_path):
+    stores = [
+        open_store(tmp_path / "a b"),
+        open_store(str(tmp_path / "a b")),
+        open_store((tmp_path / "a b").as_uri()),
+        open_store(f"local://{tmp_path}/a b"),
+    ]
+    stores[0].put("x", b"1")
+    for store in stores:
+        assert store.get("x")[0] == b"1"
+        assert store.url == (tmp_path / "a b").as_uri()
+
+
+def test_home_and_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    open_store("~/cache").put("x", b"1")
+    assert open_store("cache").get("x")[0] == b"1"
+
+
+def test_a_store_keeps_its_place_when_the_working_folder_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = open_store("cache")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.put("x", b"1")
+    assert (tmp_path / "cache" / "x").read_bytes() == b"1"
+
+
+def test_memory_is_where_fsspec_finds_it(fresh_prefix):
+    import fsspec
+
+    name = fresh_prefix()
+    open_store(f"memory://{name}/deep").put("x", b"1")
+    assert fsspec.filesystem("memory").cat_file(f"/{name}/deep/x") == b"1"
+    fsspec.filesystem("memory").pipe_file(f"/{name}/deep/y", b"2")
+    assert open_store(f"memory://{name}/deep").get("y")[0] == b"2"
+
+
+def test_a_file_is_no_store(tmp_path):
+    file = tmp_path / "results.txt"
+    file.write_text("mine")
+    with pytest.raises(StoreLocationError, match=r"is a file.*Pass a folder"):
+        open_store(file)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("location", ["", "   "])
+def test_an_empty_location(location):
+    with pytest.raises(StoreLocationError, match="empty"):
+        open_store(location)
+
+
+def test_bytes_are_no_location(tmp_path):
+    with pytest.raises(StoreLocationError, match="str or a path"):
+        open_store(os.fsencode(tmp_path))
+
+
+@pytest.mark.parametrize("location", ["warp://bucket/x", "htp://x", "S4://bucket"])
+def test_an_unknown_scheme(location):
+    with pytest.raises(StoreLocationError, match="knows no URLs") as caught:
+        open_store(location)
+    assert location.partition(":")[0].lower() in str(caught.value)
+    assert "s3://bucket/prefix" in str(caught.value)
+
+
+def test_an_unknown_engine(tmp_path):
+    with pytest.raises(ValueError, match="'boto'"):
+        open_store(tmp_path, engine="boto")
+
+
+@pytest.mark.parametrize(
+    ("url", "blocked", "engine", "extra"),
+    [
+        ("s3://bucket", ["s3fs", "obstore"], "auto", "s3"),
+        ("gs://bucket", ["gcsfs", "obstore"], "auto", "gcs"),
+        ("az://bucket", ["adlfs", "obstore"], "auto", "azure"),
+        ("s3://bucket", ["s3fs"], "fsspec", "s3"),
+        ("s3://bucket", ["obstore"], "obstore", "fast"),
+    ],
+)
+def test_a_missing_package_names_the_extra(monkeypatch, url, blocked, engine, extra):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in blocked else found(name)
+    )
+    with pytest.raises(MissingExtraError, match=rf"jobspan\[{extra}\]"):
+        open_store(url, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_a_missing_bucket(moto_server, engine):
+    with pytest.raises(StoreLocationError, match="no bucket 'not-there'"):
+        open_store("s3://not-there/x", storage_options=moto_server.storage_options, engine=engine)
+
+
+def test_a_missing_bucket_on_other_clouds(fake_gcs_server, azurite_server):
+    with pytest.raises(StoreLocationError, match="no bucket 'not-there'"):
+        open_store("gs://not-there/x", storage_options=fake_gcs_server.storage_options)
+    for engine in ("fsspec", "obstore"):
+        with pytest.raises(StoreLocationError, match="not-there"):
+            open_store(
+                "az://not-there/x", storage_options=azurite_server.storage_options, engine=engine
+            )
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_an_endpoint_where_nobody_listens_is_told_within_seconds(engine):
+    options = {"key": "k", "secret": SECRET, "endpoint_url": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    start = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="endpoint") as caught:
+        open_store("s3://bucket/x", storage_options=options, engine=engine)
+    assert time.monotonic() - start < 15
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_wrong_credentials(azurite_server, engine):
+    options = {
+        "connection_string": azurite_server.storage_options["connection_string"].replace(
+            "AccountKey=", "AccountKey=AAAA"
+        )
+    }
+    with pytest.raises(StoreLocationError, match="credentials are not accepted") as caught:
+        open_store(azurite_server.bucket_url("locked"), storage_options=options, engine=engine)
+    assert options["connection_string"] not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_options_that_nobody_knows(engine):
+    with pytest.raises(StoreError, match=r"bogus|counterpart") as caught:
+        open_store("s3://bucket/x", storage_options={"bogus": SECRET}, engine=engine)
+    assert SECRET not in str(caught.value)
+
+
+def test_secrets_stay_out_of_sight(moto_server):
+    options = {**moto_server.storage_options, "secret": SECRET, "token": SECRET + "-token"}
+    url = moto_server.bucket_url("secrets")
+    for engine in ("fsspec", "obstore"):
+        store = open_store(url, storage_options=options, engine=engine)
+        for text in (repr(store), str(store), store.url, f"{store.__dict__.get('url')}"):
+            assert SECRET not in text
+        with pytest.raises(KeyError) as caught:
+            store.get("absent")
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sftp://user:pw@host/cache", "sftp://host/cache"),
+        ("s3://key:secret@bucket/x?token=1#2", "s3://bucket/x"),
+        ("abfs://box@account.dfs.core.windows.net/x", "abfs://box@account.dfs.core.windows.net/x"),
+        ("simplecache::sftp://user:pw@host/cache", "simplecache::sftp://host/cache"),
+        ("memory://a/b@c", "memory://a/b@c"),
+    ],
+)
+def test_a_shown_url_has_no_password(url, shown):
+    assert without_secrets(url) == shown
+    assert parse_location(url).url == shown
+
+
+def test_scrubbing_finds_secrets_at_any_depth():
+    options = {
+        "client_kwargs": {"aws_secret_access_key": SECRET},
+        "credentials": [{"password": "hunter2!"}],
+        "endpoint_url": "http://example.com",
+    }
+    text = f"failed with {SECRET} and hunter2! at http://example.com"
+    assert scrub(text, options) == "failed with *** and *** at http://example.com"
+
+
+def test_a_registered_scheme(fresh_prefix):
+    register_store("scratch-test", lambda location, options: MemoryStore(location.bucket))
+    store = open_store(f"scratch-test://{fresh_prefix()}")
+    assert isinstance(store, ObjectStore)
+    store.put("a", b"1")
+    assert store.get("a")[0] == b"1"
+
+
+def test_any_other_file_system_warns_once_that_it_keeps_no_conditions(tmp_path):
+    store = open_store(
+        f"dir://{tmp_path}/s", storage_options={"target_protocol": "file", "path": "/"}
+    )
+    store.put("a", b"1")
+    with pytest.warns(StoreWithoutConditionsWarning):
+        assert not store.conditional
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not store.conditional
+        pickle.loads(pickle.dumps(store)).get("a")
+
+
+def test_engines_see_the_same_objects(moto_server, fresh_prefix):
+    url = f"{moto_server.bucket_url('engines')}/{fresh_prefix()}"
+    slow = open_store(url, storage_options=moto_server.storage_options, engine="fsspec")
+    fast = open_store(url, storage_options=moto_server.storage_options, engine="obstore")
+    token = slow.put("a/ü +%", b"1")
+    assert fast.get("a/ü +%") == (b"1", token)
+    second = fast.swap("a/ü +%", b"2", token)
+    assert second is not None
+    assert slow.swap("a/ü +%", b"3", token) is None
+    assert slow.swap("a/ü +%", b"3", second) is not None
+    for store in (slow, fast):
+        assert [info.name for info in store.list()] == ["a/ü +%"]
+        store.close()
+
+
+def test_importing_the_store_loads_no_file_system():
+    code = (
+        "import sys, jobspan.store; "
+        "print([m for m in ('fsspec', 's3fs', 'obstore', 'numpy', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_process_that_used_a_bucket_ends_quietly(moto_server, fresh_prefix):
+    """No warning of an unclosed session, no thread that holds up the end."""
+    url = f"{moto_server.bucket_url('quiet')}/{fresh_prefix()}"
+    for engine in ("fsspec", "obstore"):
+        code = (
+            "from jobspan.store import open_store\n"
+            f"store = open_store({url!r}, storage_options={moto_server.storage_options!r}, "
+            f"engine={engine!r})\n"
+            "store.put('a', b'1'); store.create('b', b'1'); print(dict(store.get_many(['a'])))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "default", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.strip() == "{'a': b'1'}"
+        assert done.stderr == ""
+
+
+def test_no_path_of_another_store_is_reached(tmp_path):
+    (tmp_path / "outside").write_text("secret")
+    store = open_store(tmp_path / "inside")
+    store.put("x", b"1")
+    for name in ("../outside", "x/../../outside", str(tmp_path / "outside")):
+        with pytest.raises(ValueError, match="cannot name"):
+            store.get(name)
+    assert pathlib.Path(tmp_path / "outside").read_text() == "secret"

@@ -27,7 +27,7 @@ def store(tmp_path):
 
 
 def leftovers(store: LocalStore) -> list[Path]:
-    return sorted(Path(store.path("x")).parent.rglob(".jobspan-tmp*"))
+    return sorted(Path(store.local_path("x")).parent.rglob(".jobspan-tmp*"))
 
 
 def _write_for_ever(root: str) -> None:
@@ -72,7 +72,7 @@ def test_writers_killed_at_any_moment(store, tmp_path):
 
 def test_a_sweep_spares_writers_that_are_alive(store):
     store.put("a/b", b"1")
-    fresh = Path(store.path("a/b")).with_name(".jobspan-tmp-0123")
+    fresh = Path(store.local_path("a/b")).with_name(".jobspan-tmp-0123")
     fresh.write_bytes(b"on its way")
     assert store.sweep() == 0
     assert leftovers(store) == [fresh]
@@ -87,7 +87,7 @@ def test_a_sweep_removes_empty_folders_and_nothing_else(store):
     store.delete("a/b/c/1")
     store.sweep(older_than=-1.0)
     assert [info.name for info in store.list()] == ["a/2"]
-    assert not Path(store.path("a/b")).exists()
+    assert not Path(store.local_path("a/b")).exists()
     store.put("a/b/c/1", b"1")
 
 
@@ -172,13 +172,13 @@ def test_files_can_be_shared_by_a_group(store):
         store.put("a/b", b"1")
     finally:
         os.umask(previous)
-    assert Path(store.path("a/b")).stat().st_mode & 0o777 == 0o664
+    assert Path(store.local_path("a/b")).stat().st_mode & 0o777 == 0o664
 
 
 def test_a_read_is_hardly_slower_than_reading_the_file(store):
     """Minimum of several rounds, for the machine is shared."""
     store.put("ab/cdef", b"x" * 200)
-    path = Path(store.path("ab/cdef"))
+    path = Path(store.local_path("ab/cdef"))
 
     def bare():
         with path.open("rb", buffering=0) as file:

@@ -110,7 +110,7 @@ class LocalStore:
                     self._conditional = False
         return self._conditional
 
-    def path(self, name: str) -> str:
+    def local_path(self, name: str) -> str:
         """Return the path of the file that holds an object."""
         check_name(name)
         return self._prefix + name if not _ON_WINDOWS else self._prefix + _windows_name(name)
@@ -118,11 +118,11 @@ class LocalStore:
     def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
         """Return the bytes from `start` to `end` of an object, and its token."""
         try:
-            descriptor = os.open(self.path(name), _READ_FLAGS)
+            descriptor = os.open(self.local_path(name), _READ_FLAGS)
         except _ABSENT:
             raise KeyError(name) from None
         except PermissionError:
-            if _ON_WINDOWS and os.path.isdir(self.path(name)):
+            if _ON_WINDOWS and os.path.isdir(self.local_path(name)):
                 raise KeyError(name) from None
             raise
         try:
@@ -143,7 +143,7 @@ class LocalStore:
 
     def put(self, name: str, data: Data) -> Token:
         """Write an object whatever stood there."""
-        path = self.path(name)
+        path = self.local_path(name)
         temporary, token = self._write(path, data)
         with _removed_on_error(temporary), self._lock(path):
             _replace(temporary, path)
@@ -151,7 +151,7 @@ class LocalStore:
 
     def create(self, name: str, data: Data) -> Token | None:
         """Write an object only where none is; None where somebody else was first."""
-        path = self.path(name)
+        path = self.local_path(name)
         temporary, token = self._write(path, data)
         try:
             os.link(temporary, path)
@@ -174,7 +174,7 @@ class LocalStore:
 
     def swap(self, name: str, data: Data, token: Token) -> Token | None:
         """Write an object only over the state that `token` names; None where it has changed."""
-        path = self.path(name)
+        path = self.local_path(name)
         if _token_of(path) != token:
             return None
         temporary, new_token = self._write(path, data)
@@ -187,7 +187,7 @@ class LocalStore:
 
     def delete(self, name: str, token: Token | None = None) -> bool:
         """Delete an object, with `token` only in that state; whether it was there and is gone."""
-        path = self.path(name)
+        path = self.local_path(name)
         found = _token_of(path)
         if found is None or (token is not None and found != token):
             return False
@@ -208,7 +208,7 @@ class LocalStore:
     def age(self, name: str) -> float | None:
         """Return the seconds since an object was last written, by the file system's clock."""
         try:
-            modified = os.stat(self.path(name)).st_mtime
+            modified = os.stat(self.local_path(name)).st_mtime
         except _ABSENT:
             return None
         # Asked of the file system, for a network folder's clock is its server's.
@@ -226,12 +226,12 @@ class LocalStore:
     def touch(self, name: str) -> None:
         """Note that an object was used now, as its file's access time."""
         try:
-            descriptor = os.open(self.path(name), _READ_FLAGS)
+            descriptor = os.open(self.local_path(name), _READ_FLAGS)
         except (*_ABSENT, PermissionError):
             return
         try:
             # By descriptor, lest a state that is written meanwhile get this one's time stamp.
-            target = descriptor if os.utime in os.supports_fd else self.path(name)
+            target = descriptor if os.utime in os.supports_fd else self.local_path(name)
             os.utime(target, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
         except (*_ABSENT, PermissionError):
             return

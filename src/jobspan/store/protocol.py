@@ -137,7 +137,7 @@ class ObjectStore(Protocol):
 class LocalPaths(Protocol):
     """A store whose objects are files of this machine, which can be mapped into memory."""
 
-    def path(self, name: str) -> str:
+    def local_path(self, name: str) -> str:
         """Return the path of the file that holds an object, whether there is one or not.
 
         The file is never written to: a new state is a new file under the same path. What was

@@ -403,12 +403,12 @@ class StoreConformance:
         if not isinstance(store, LocalPaths):
             pytest.skip("the store has no local paths")
         store.put("a/b", b"old")
-        with open(store.path("a/b"), "rb") as file:  # noqa: PTH123
+        with open(store.local_path("a/b"), "rb") as file:  # noqa: PTH123
             store.put("a/b", b"new")
             assert file.read() == b"old"
         assert store.get("a/b")[0] == b"new"
         with pytest.raises(ValueError, match="cannot name an object"):
-            store.path("../outside")
+            store.local_path("../outside")
 
     def test_bulk_reads(self, store: ObjectStore) -> None:
         if not isinstance(store, BulkReads):

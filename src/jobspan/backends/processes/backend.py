@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobspan.ambient import Settings
 from jobspan.backends.counting import jobs_asked_for
-from jobspan.backends.processes.executor import ProcessExecutor
+from jobspan.backends.processes.launching import start_template
 from jobspan.cores import cpu_count
 from jobspan.plans import Capabilities, Plan
+
+if TYPE_CHECKING:
+    from jobspan.backends.processes.executor import ProcessExecutor
 
 __all__ = ["ProcessBackend"]
 
@@ -66,6 +69,10 @@ class ProcessBackend:
 
     def open(self, plan: Plan) -> ProcessExecutor:
         """Return an executor, whose workers start when they are needed."""
+        # The template loads its modules while this process loads the executor's.
+        start_template()
+        from jobspan.backends.processes.executor import ProcessExecutor
+
         return ProcessExecutor(plan, self.idle_seconds, self._maxtasksperchild)
 
     def close(self) -> None:

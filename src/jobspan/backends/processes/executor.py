@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from jobspan.backends.processes.courier import Courier, Knowledge
 from jobspan.backends.processes.frames import Frame, FrameKind
 from jobspan.backends.processes.handle import Flight, FlightState, Worker
 from jobspan.backends.processes.idle import give_back, take_worker
 from jobspan.backends.processes.losses import after_death, call_text, ending_text
-from jobspan.backends.processes.messages import decode_result, encode_batch
+from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.poller import READABLE, WRITABLE, Waker, new_poller
 from jobspan.calls import Batch
+from jobspan.cores import cpu_count
 from jobspan.errors import TaskTimeoutError, TransportError, WorkerLostError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
@@ -70,8 +72,9 @@ class ProcessExecutor:
     ) -> None:
         self.workers = plan.n_jobs
         self.slots = BATCHES_A_WORKER * plan.n_jobs
-        self._plan = plan
         self._limit = plan.task_timeout
+        self._courier = Courier(plan.max_nbytes, plan.temp_folder)
+        self._terms = _terms(plan)
         self._idle_seconds = idle_seconds
         self._replacement = batches_before_replacement
         self._poller = new_poller()
@@ -150,8 +153,10 @@ class ProcessExecutor:
             return
         self._closed = True
         self.cancel()
+        self._courier.close(self._knowledge())
         for worker in list(self._staff):
             self._release(worker)
+            worker.tell_news()
             if worker.read_obituary():
                 worker.close()
             else:
@@ -173,19 +178,28 @@ class ProcessExecutor:
 
     def _send(self, worker: Worker, flight: Flight) -> None:
         batch = flight.batch
+        if flight.offsets is not None:
+            batch = batch._replace(calls=flight.calls)
         try:
-            payload, descriptors = encode_batch(
-                flight.calls, batch.context, timed=self._limit is not None
-            )
+            payload, descriptors, flight.references = self._courier.encode(batch, worker.knowledge)
         except TransportError as error:
             self._sort_in(worker)
-            self._settle(flight, dict.fromkeys(flight.positions, Failure(error)), worker.name)
+            self._refuse(flight, error)
             return
         if worker.send(flight, payload, descriptors):
             self._poller.modify(worker.connection.fileno(), READABLE | WRITABLE)
         if self._limit is not None:
             self._next_expiry = min(self._next_expiry, time.monotonic() + self._limit)
         self._sort_in(worker)
+
+    def _refuse(self, flight: Flight, error: TransportError) -> None:
+        """Settle a flight that cannot be sent; what else is in it goes on its own."""
+        if len(flight.calls) == 1:
+            self._settle(flight, dict.fromkeys(flight.positions, Failure(error)), "")
+            return
+        self._settle(flight, {}, "")
+        for position in flight.positions:
+            self._place(Flight(flight.batch, [position], flight.deaths))
 
     def _sort_in(self, worker: Worker) -> None:
         """Put a worker where its number of batches says."""
@@ -201,6 +215,7 @@ class ProcessExecutor:
 
     def _hire(self) -> Worker:
         worker = take_worker(self._idle_seconds)
+        worker.agree(self._terms)
         self._staff[worker] = None
         for descriptor, handler in (
             (worker.connection.fileno(), self._on_frames),
@@ -317,11 +332,12 @@ class ProcessExecutor:
 
     def _on_frame(self, worker: Worker, frame: Frame) -> None:
         flight = worker.finish_head()
+        self._courier.release(flight.references, self._knowledge())
         if frame.kind == FrameKind.DROPPED:
             if flight.state is FlightState.RECALLED:
                 self._place(Flight(flight.batch, flight.offsets, flight.deaths))
         else:
-            ran = decode_result(frame)
+            ran = self._courier.decode(frame, len(flight.positions), worker.knowledge)
             if flight.state is not FlightState.ABANDONED:
                 self._arrive(worker, flight, ran, len(frame.payload))
         if worker not in self._staff:
@@ -333,6 +349,9 @@ class ProcessExecutor:
             self._send(worker, self._waiting.popleft())
         else:
             self._sort_in(worker)
+
+    def _knowledge(self) -> Iterator[Knowledge]:
+        return (worker.knowledge for worker in self._staff)
 
     def _retire(self, worker: Worker) -> None:
         """Replace a worker that has run enough; what it was sent and has not begun moves on."""
@@ -475,3 +494,24 @@ class ProcessExecutor:
             ),
             kind=FailureKind.LOST,
         )
+
+
+def _terms(plan: Plan) -> Terms:
+    modes = {"r": "r", "c": "c", None: "c", "r+": "w", "w+": "w"}
+    return Terms(
+        mode=modes[plan.mmap_mode],
+        threshold=plan.max_nbytes,
+        temp_folder=plan.temp_folder,
+        segments=_segments_a_worker(plan.n_jobs),
+        threads=plan.inner_max_num_threads or max(cpu_count() // plan.n_jobs, 1),
+        threads_asked_for=plan.inner_max_num_threads is not None,
+        timed=plan.task_timeout is not None,
+    )
+
+
+def _segments_a_worker(workers: int) -> int:
+    """Return how many results a worker may share at once: each costs an open file here."""
+    import resource
+
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(2, min(256, allowed // 2 // workers))

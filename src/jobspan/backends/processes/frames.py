@@ -41,6 +41,10 @@ class FrameKind(IntEnum):
     """From a worker: what became of the batch with this serial."""
     DROPPED = 4
     """From a worker: the batch with this serial was skipped, as asked."""
+    TERMS = 5
+    """To a worker: work like this from now on."""
+    NEWS = 6
+    """To a worker: these segments are not needed any more, those may be used again."""
 
 
 class Frame(NamedTuple):
@@ -91,7 +95,7 @@ class FrameReader:
         return self._split(data)
 
     def _split(self, data: bytes) -> list[Frame]:
-        frames = []
+        frames: list[Frame] = []
         position = 0
         end = len(data)
         while end - position >= HEADER.size:

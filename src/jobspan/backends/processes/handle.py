@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from jobspan.backends.processes.cell import Cell, Stage
+from jobspan.backends.processes.courier import Knowledge
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
 from jobspan.backends.processes.launching import kill_worker, launch_worker, own_stdout
+from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.requests import OBITUARY
 from jobspan.backends.processes.stderr_tail import StderrTail
 from jobspan.calls import Batch, Call
@@ -53,6 +56,8 @@ class Flight:
         How it stands.
     bytes_sent : int
         How much was sent.
+    references : sequence
+        The shared buffers that its arguments are in.
     """
 
     batch: Batch
@@ -61,6 +66,7 @@ class Flight:
     serial: int = 0
     state: FlightState = FlightState.SENT
     bytes_sent: int = 0
+    references: Sequence[Any] = ()
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -107,14 +113,36 @@ class Worker:
         self._reader = FrameReader(self.connection)
         self._writer = FrameWriter(self.connection)
         self._stdout = _stdout_identity()
+        self._terms: Terms | None = None
+        self.knowledge = Knowledge()
         self._closed = False
         hello = (dict(os.environ), list(sys.path), idle_seconds)
-        self._writer.send(FrameKind.HELLO, 0, [pickle.dumps(hello, protocol=5)])
+        self.tell(FrameKind.HELLO, hello)
+
+    def tell(self, kind: FrameKind, what: object) -> None:
+        """Send a frame that needs no answer."""
+        self.in_transfer = True
+        with suppress(BrokenPipeError, ConnectionResetError):  # its obituary is on the way
+            self._writer.send(kind, 0, [pickle.dumps(what, protocol=5)])
+        self.in_transfer = False
+
+    def agree(self, terms: Terms) -> None:
+        """Have it work on these terms."""
+        if terms != self._terms:
+            self._terms = terms
+            self.tell(FrameKind.TERMS, tuple(terms))
+
+    def tell_news(self) -> None:
+        """Tell it which segments are needed no more."""
+        news = self.knowledge.take_news()
+        if news is not None:
+            self.tell(FrameKind.NEWS, news)
 
     def send(self, flight: Flight, payload: Sequence[Buffer], descriptors: Sequence[int]) -> bool:
         """Send a batch; whether some of it waits for the socket to take it."""
         self.batches_sent += 1
         flight.serial = self.batches_sent
+        self.tell_news()
         if not self.flights:
             self.head_since = time.monotonic()
         self.flights.append(flight)
@@ -212,6 +240,7 @@ class Worker:
         self._closed = True
         self._reader.close()
         self._writer.close()
+        self.knowledge.close()
         self.connection.close()
         os.close(self.stderr.descriptor)
         os.close(self.obituary)

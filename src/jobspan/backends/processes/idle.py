@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -68,4 +69,6 @@ def _forget_workers() -> None:
         worker.close()
 
 
+# Before the template is stopped: registered later, it runs earlier.
+atexit.register(close_idle_workers)
 os.register_at_fork(after_in_child=_forget_workers)

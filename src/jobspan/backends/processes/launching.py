@@ -18,7 +18,14 @@ from jobspan.backends.processes.cell import Cell, new_cell
 from jobspan.backends.processes.requests import REQUEST, Request
 from jobspan.errors import BackendError
 
-__all__ = ["Launched", "kill_worker", "launch_worker", "own_stdout", "stop_template"]
+__all__ = [
+    "Launched",
+    "kill_worker",
+    "launch_worker",
+    "own_stdout",
+    "start_template",
+    "stop_template",
+]
 
 _CODE = (
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -49,7 +56,7 @@ class _Template:
         try:
             self.process = os.posix_spawn(
                 sys.executable,
-                [*command, *(entry for entry in sys.path if isinstance(entry, str))],
+                [*command, *sys.path],
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -136,6 +143,15 @@ class own_stdout:  # noqa: N801 - reads as a function
     def __exit__(self, *_: object) -> None:
         if self._opened is not None:
             os.close(self._opened)
+
+
+def start_template() -> None:
+    """Start the template if there is none; it comes up while the caller goes on."""
+    global _template
+    with _lock:
+        if _template is None:
+            with suppress(OSError):  # whoever needs a worker tries again and says what is wrong
+                _template = _Template()
 
 
 def _request_spawn(number: int, descriptors: list[int]) -> None:

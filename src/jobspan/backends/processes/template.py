@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
 
-FAREWELL_SECONDS = 0.3
+FAREWELL_SECONDS = 0.1
 """How long workers may take to leave by themselves when their parent has gone."""
 
 

@@ -12,15 +12,29 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from jobspan.backends.processes.cell import Cell, Stage
-from jobspan.backends.processes.frames import Frame, FrameKind, FrameReader, FrameWriter
-from jobspan.backends.processes.messages import decode_batch, encode_result
+from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
+from jobspan.backends.processes.messages import Terms, pack_result, unpack_batch
 from jobspan.calls import Call
-from jobspan.worker.run import run_calls
+from jobspan.transport.batches import BatchDecoder, encode_ran
+from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
+from jobspan.worker.context import entered, prepare_process
+from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["run_worker"]
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What BLAS and OpenMP libraries read when they are loaded."""
 
 
 class _CancelledError(BaseException):
@@ -56,20 +70,28 @@ class _Worker:
         self._writer = FrameWriter(connection)
         self._cell = cell
         self._frames: deque[Frame] = deque()
+        self._environment: dict[str, str] = {}
+        self._terms = Terms("r", None, None, 0, 1, False, False)
+        self._decoder = BatchDecoder()
+        self._forgot = False
+        self._arguments: dict[str, SegmentReceiver] = {}
+        self._results = SegmentSender(shares_again=False)
+        self._announced: set[int] = set()
 
     def run(self) -> None:
         """Handle frames, one after the other."""
+        handlers = {
+            FrameKind.BATCH: self._run_batch,
+            FrameKind.NEWS: self._take_news,
+            FrameKind.TERMS: self._take_terms,
+            FrameKind.HELLO: self._set_up,
+            FrameKind.STDOUT: self._replace_stdout,
+        }
         while True:
-            if self._frames:
+            while self._frames:
                 frame = self._frames.popleft()
-                if frame.kind == FrameKind.BATCH:
-                    self._run_batch(frame)
-                elif frame.kind == FrameKind.HELLO:
-                    self._set_up(frame)
-                elif frame.kind == FrameKind.STDOUT:
-                    _replace_stdout(frame.descriptors[0])
+                handlers[FrameKind(frame.kind)](frame)
                 del frame
-                continue
             try:
                 frames = self._reader.receive()
             except BlockingIOError:
@@ -77,47 +99,102 @@ class _Worker:
             if frames is None:
                 return
             self._frames.extend(frames)
+            del frames
 
     def _set_up(self, frame: Frame) -> None:
-        environment, path, idle_seconds = pickle.loads(frame.payload)
-        if environment != dict(os.environ):
-            os.environ.clear()
-            os.environ.update(environment)
+        self._environment, path, idle_seconds = pickle.loads(frame.payload)
+        os.environ.clear()
+        os.environ.update(self._environment)
         sys.path[:] = path
         seconds, fraction = divmod(idle_seconds, 1)
-        # The kernel wakes an idle worker: that needs no thread and no call more a batch.
+        # The kernel wakes an idle worker: that needs no thread and no further call a batch.
         limit = struct.pack("@ll", int(seconds), int(fraction * 1e6))
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
+    def _take_terms(self, frame: Frame) -> None:
+        terms = Terms(*pickle.loads(frame.payload))
+        self._terms = terms
+        for name in THREAD_VARIABLES:
+            if terms.threads_asked_for or name not in self._environment:
+                os.environ[name] = str(terms.threads)
+
+    def _take_news(self, frame: Frame) -> None:
+        dropped, freed = pickle.loads(frame.payload)
+        for receiver in self._arguments.values():
+            receiver.drop(dropped)
+        self._results.release(SegmentReference(number, 0) for number in freed)
+
     def _run_batch(self, frame: Frame) -> None:
         cell = self._cell
-        serial = frame.serial
-        if not cell.claim(serial):
-            self._drop(frame)
-            return
+        message = unpack_batch(frame.payload)
+        mode = self._terms.mode
+        receiver = self._arguments.get(mode)
+        if receiver is None:
+            receiver = self._arguments[mode] = SegmentReceiver(mode)
+        for number, descriptor in zip(message.segments, frame.descriptors, strict=True):
+            receiver.add(number, descriptor)
+        wanted = cell.claim(frame.serial)
+        size = 1
         try:
-            batch = decode_batch(frame)
-            with batch.entered():
+            # What it teaches later ones rely on, so that it is learnt in any case.
+            self._decoder.learn(message.encoded, receiver.fetch)
+            if not wanted:
+                raise _CancelledError
+            context, calls = self._decoder.decode(message.encoded.batch, receiver.fetch)
+            size = len(calls)
+            prepare_process(context)
+            with entered(context, self):
                 cell.words[Cell.STAGE] = Stage.RUNNING
-                calls = _marked(batch.calls, cell, serial, timed=batch.timed)
-                ran = run_calls(cast("Sequence[Call]", calls))
-                cell.words[Cell.STAGE] = Stage.ENCODING
-            payload, descriptors = encode_result(ran)
+                ran = run_calls(_marked(calls, cell, frame.serial, timed=self._terms.timed))
+            cell.words[Cell.STAGE] = Stage.ENCODING
+            del calls
         except _CancelledError:
-            self._drop(frame)
+            self._send(FrameKind.DROPPED, frame.serial, ())
             return
-        _flush()
-        self._writer.send(FrameKind.RESULT, serial, payload, descriptors)
-        cell.words[Cell.STAGE] = Stage.IDLE
-        for descriptor in descriptors:
-            os.close(descriptor)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the calls have failed
+            cell.words[Cell.STAGE] = Stage.ENCODING
+            # What the executor believes to be known here may not be: let it send all again.
+            self._forgot = True
+            ran = Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), 0.0, 0.0)
+        self._send_result(frame.serial, ran)
 
-    def _drop(self, frame: Frame) -> None:
-        for descriptor in frame.descriptors:
-            os.close(descriptor)
+    def _send_result(self, serial: int, ran: Ran) -> None:
+        sender = self._results
+        encoded = encode_ran(ran, self._share, self._terms.threshold)
+        del ran
+        dropped, sender.dropped = sender.dropped, []
+        self._announced.difference_update(dropped)
+        segments: list[int] = []
+        descriptors: list[int] = []
+        for reference in encoded.values.references:
+            if reference.number not in self._announced:
+                self._announced.add(reference.number)
+                segments.append(reference.number)
+                descriptors.append(sender.descriptor(reference))
+        payload = pack_result(encoded, segments, dropped, forgot=self._forgot)
+        self._forgot = False
+        self._send(FrameKind.RESULT, serial, payload, descriptors)
+
+    def _share(self, buffer: memoryview) -> SegmentReference | None:
+        return self._results.share(buffer)
+
+    def _send(
+        self,
+        kind: FrameKind,
+        serial: int,
+        payload: Sequence[Buffer],
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        # What calls printed is there before their results are.
         _flush()
-        self._writer.send(FrameKind.DROPPED, frame.serial, ())
+        self._writer.send(kind, serial, payload, descriptors)
         self._cell.words[Cell.STAGE] = Stage.IDLE
+
+    def _replace_stdout(self, frame: Frame) -> None:
+        _flush()
+        (descriptor,) = frame.descriptors
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
 
 
 def _marked(calls: Sequence[Call], cell: Cell, serial: int, *, timed: bool) -> Iterator[Call]:
@@ -138,12 +215,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(ValueError, OSError, AttributeError):
             stream.flush()
-
-
-def _replace_stdout(descriptor: int) -> None:
-    _flush()
-    os.dup2(descriptor, 1)
-    os.close(descriptor)
 
 
 def _leave() -> None:

@@ -82,7 +82,7 @@ class TestAzuriteThroughObstore(TestAzurite):
     guarded_deletes = False
 
 
-@pytest.mark.filterwarnings("ignore::jobspan.store.remote.StoreWithoutConditionsWarning")
+@pytest.mark.filterwarnings("ignore::jobspan.store.conditions.StoreWithoutConditionsWarning")
 class TestAnyFileSystem(StoreConformance):
     conditional = False
 

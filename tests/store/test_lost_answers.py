@@ -9,7 +9,7 @@ import pytest
 
 from jobspan.errors import StoreError, StoreUnavailableError
 from jobspan.store import open_store
-from jobspan.store.remote import StoreWithoutConditionsWarning
+from jobspan.store.conditions import StoreWithoutConditionsWarning
 from jobspan.testing.proxy import Fault, Proxy
 
 

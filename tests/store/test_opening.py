@@ -20,9 +20,9 @@ from jobspan.errors import (
     StoreUnavailableError,
 )
 from jobspan.store import ObjectStore, open_store, register_store
+from jobspan.store.conditions import StoreWithoutConditionsWarning
 from jobspan.store.locations import parse_location, scrub, without_secrets
 from jobspan.store.memory import MemoryStore
-from jobspan.store.remote import StoreWithoutConditionsWarning
 from jobspan.testing.servers import free_ports
 
 SECRET = "do-not-tell-anybody-7f3a"

@@ -1,7 +1,9 @@
 """Where results are kept: named bytes on a disk or in a bucket, with conditional writes."""
 
+from jobspan.store.conditions import StoreWithoutConditionsWarning
 from jobspan.store.opening import open_store, register_store
 from jobspan.store.protocol import (
+    BulkDeletes,
     BulkReads,
     Content,
     Data,
@@ -15,6 +17,7 @@ from jobspan.store.protocol import (
 )
 
 __all__ = [
+    "BulkDeletes",
     "BulkReads",
     "Content",
     "Data",
@@ -22,6 +25,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "StoreClock",
+    "StoreWithoutConditionsWarning",
     "Sweeps",
     "Token",
     "Touches",

@@ -10,7 +10,7 @@ from jobspan.errors import MissingExtraError
 from jobspan.registry import Registry
 from jobspan.store.locations import Location
 from jobspan.store.obstore_options import is_certain
-from jobspan.store.remote import Requests, RequestsFactory
+from jobspan.store.requests import Requests, RequestsFactory
 
 __all__ = ["BUCKETS", "Engine", "connect"]
 

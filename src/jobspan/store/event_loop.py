@@ -7,7 +7,7 @@ import queue
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
-from jobspan.store.remote import Fetched, Range
+from jobspan.store.requests import Fetched, Range
 
 __all__ = ["CONCURRENCY", "fetch_many", "run"]
 

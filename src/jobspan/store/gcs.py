@@ -16,7 +16,7 @@ from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.event_loop import fetch_many, pages, run
 from jobspan.store.locations import Location, scrub
 from jobspan.store.protocol import Data, ObjectInfo, Token
-from jobspan.store.remote import (
+from jobspan.store.requests import (
     WRITE_ID,
     Condition,
     Facts,

@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from jobspan.errors import MissingExtraError, StoreError, StoreLocationError
+from jobspan.store.conditions import warn_without_conditions
 from jobspan.store.locations import Location, scrub
 from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
 from jobspan.store.protocol import Data, ObjectInfo, Token
-from jobspan.store.remote import warn_without_conditions
 
 __all__ = ["GenericStore"]
 
@@ -62,7 +61,6 @@ class GenericStore:
         self._original = original
         self._opened: tuple[int, Any, str] | None = None
         self._warned = False
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -78,8 +76,7 @@ class GenericStore:
     @property
     def conditional(self) -> bool:
         """False, with a warning the first time."""
-        with self._lock:
-            first, self._warned = not self._warned, True
+        first, self._warned = not self._warned, True
         if first:
             warn_without_conditions(self.url)
         return False

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from jobspan.errors import StoreError, StoreLocationError
+from jobspan.store.conditions import warn_without_conditions
 from jobspan.store.locking import FileLock
 from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
 from jobspan.store.protocol import Data, ObjectInfo, Token
@@ -83,7 +83,6 @@ class LocalStore:
             )
         self._prefix = self._root + os.sep
         self._conditional: bool | None = None
-        self._probing = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
@@ -100,14 +99,14 @@ class LocalStore:
     def conditional(self) -> bool:
         """Whether this folder's file system has locks that work."""
         if self._conditional is None:
-            with self._probing:
-                try:
-                    with FileLock(self._lock_path("")):
-                        self._conditional = True
-                except OSError as error:
-                    if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}:
-                        raise
-                    self._conditional = False
+            try:
+                with FileLock(self._lock_path("")):
+                    self._conditional = True
+            except OSError as error:
+                if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}:
+                    raise
+                self._conditional = False
+                warn_without_conditions(self.url)
         return self._conditional
 
     def local_path(self, name: str) -> str:

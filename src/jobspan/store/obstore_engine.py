@@ -22,7 +22,7 @@ from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.locations import Location, scrub
 from jobspan.store.obstore_options import build_store
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
-from jobspan.store.remote import (
+from jobspan.store.requests import (
     WRITE_ID,
     Condition,
     Facts,

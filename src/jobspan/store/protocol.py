@@ -6,9 +6,9 @@ object as it was or as it is, never a part. What stands under a name is known by
 which changes with every write of other bytes.
 
 :class:`ObjectStore` is all that a store must have. What only some stores can do well is a
-protocol of its own (:class:`LocalPaths`, :class:`BulkReads`, :class:`StoreClock`,
-:class:`Touches`, :class:`Sweeps`); a caller asks with `isinstance` and does without where the
-answer is no.
+protocol of its own (:class:`LocalPaths`, :class:`BulkReads`, :class:`BulkDeletes`,
+:class:`StoreClock`, :class:`Touches`, :class:`Sweeps`); a caller asks with `isinstance` and
+does without where the answer is no.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
+    "BulkDeletes",
     "BulkReads",
     "Content",
     "Data",
@@ -156,6 +157,15 @@ class BulkReads(Protocol):
         The pairs come in any order, each name once for each time that it was asked for. A failing
         request raises; what has not been taken by then is lost.
         """
+        ...
+
+
+@runtime_checkable
+class BulkDeletes(Protocol):
+    """A store that deletes many objects at once."""
+
+    def delete_many(self, states: Iterable[tuple[str, Token | None]]) -> int:
+        """Delete objects as `delete` does, by name and token; how many were there and are gone."""
         ...
 
 

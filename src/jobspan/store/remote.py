@@ -1,159 +1,30 @@
-"""What all bucket stores share: keys, conditions that were probed, lost answers, parallel reads.
+"""A bucket as an object store: keys, conditions that were probed, parallel reads.
 
-A bucket is asked five small questions (:class:`Requests`), each with one request. On these this
-module builds the whole of :class:`~jobspan.store.protocol.ObjectStore`.
-
-An answer can get lost after the bucket has acted. The write is then sent again and meets itself:
-the bucket says that the object is there already, or has changed. Each conditional write therefore
-carries an identity of its own as metadata, and a refusal that follows a retry is looked into.
+A bucket is asked five small questions (:mod:`jobspan.store.requests`), each with one request. On
+these this module builds the whole of :class:`~jobspan.store.protocol.ObjectStore`, for every cloud
+and every library in the same way.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
-import secrets
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from jobspan.errors import JobspanWarning, StoreError
+from jobspan.errors import StoreError
+from jobspan.store.conditions import probe, send_if, warn_without_conditions
 from jobspan.store.locations import Location
 from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
+from jobspan.store.requests import CHUNK, ObjectChangedError, Range, Requests, RequestsFactory
 
-__all__ = [
-    "CHUNK",
-    "Condition",
-    "Facts",
-    "Fetched",
-    "ObjectChangedError",
-    "Range",
-    "RemoteStore",
-    "Requests",
-    "RequestsFactory",
-    "StoreWithoutConditionsWarning",
-    "WriteRefusedError",
-]
+__all__ = ["RemoteStore"]
 
-CHUNK = 8 * 2**20
-"""Bytes of one range of a large object; what is smaller arrives with the first request."""
-
-WRITE_ID = "jobspanwrite"
-"""Name of the metadata that tells whose write made an object, such as every bucket allows."""
-
-
-class StoreWithoutConditionsWarning(JobspanWarning):
-    """A store ignores conditions on writes, so nobody can claim anything there."""
-
-
-class ObjectChangedError(Exception):
-    """An object is no longer in the state that was asked for."""
-
-
-class WriteRefusedError(Exception):
-    """The bucket refused a write because its condition does not hold.
-
-    Parameters
-    ----------
-    retried : bool
-        Whether an attempt before may have been acted upon, its answer being lost.
-    """
-
-    def __init__(self, *, retried: bool) -> None:
-        super().__init__("the condition of a write does not hold")
-        self.retried = retried
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A part of an object to read.
-
-    Parameters
-    ----------
-    key : str
-        The object.
-    start, end : int
-        Its first byte, and the one after its last.
-    token : str or None
-        Read this state only.
-    into : memoryview or None
-        Where the bytes may be put, of the length of the range; they may also be returned.
-    """
-
-    key: str
-    start: int
-    end: int
-    token: Token | None = None
-    into: memoryview | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The bytes of a range, the state they are of, and the whole object's size."""
-
-    data: Content
-    token: Token
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What must hold for a write: `token` None for "there is no object yet"."""
-
-    token: Token | None
-    write_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a bucket tells of an object without its bytes."""
-
-    token: Token
-    age: float
-    write_id: str | None
-
-
-class Requests(Protocol):
-    """The requests that a bucket store is made of; each method is one of them.
-
-    All raise StoreError for what cannot be helped, StoreUnavailableError where nobody answers and
-    StoreLocationError where the bucket or the credentials are wrong.
-    """
-
-    def fetch(self, part: Range) -> Fetched:
-        """Read a range; KeyError where there is no object, ObjectChangedError for another state."""
-        ...
-
-    def fetch_many(self, parts: Iterable[Range]) -> Iterator[tuple[Range, Fetched | None]]:
-        """Read many ranges at once, None for an object that is not there."""
-        ...
-
-    def send(self, key: str, data: Data, condition: Condition | None) -> Token:
-        """Write an object; WriteRefusedError where the condition does not hold."""
-        ...
-
-    def remove(self, key: str, token: Token | None) -> bool:
-        """Delete an object, with `token` only in that state."""
-        ...
-
-    def facts(self, key: str) -> Facts | None:
-        """Tell of an object, None where there is none."""
-        ...
-
-    def pages(self, prefix: str) -> Iterator[Iterable[ObjectInfo]]:
-        """List the objects whose keys start with `prefix`, by their keys."""
-        ...
-
-    def close(self) -> None:
-        """Let go of connections."""
-        ...
-
-
-RequestsFactory: TypeAlias = Callable[[Location, Mapping[str, Any]], Requests]
-"""What connects to a bucket with storage options."""
+_DELETES = 32
 
 
 class RemoteStore:
@@ -185,7 +56,7 @@ class RemoteStore:
         self._options = dict(options)
         self._connect = connect
         self._prefix = f"{location.prefix}/" if location.prefix else ""
-        self._lock = threading.Lock()
+        self._locks = (os.getpid(), threading.Lock())
         self._requests: tuple[int, Requests] | None = None
         self._conditional: bool | None = None
         self._conditional_delete = True
@@ -206,12 +77,13 @@ class RemoteStore:
     def conditional(self) -> bool:
         """Whether the bucket keeps conditions on writes; probed once, with a warning if not."""
         if self._conditional is None:
-            verdict, deletes = _probe(self._open(), self._prefix)
-            with self._lock:
-                first, self._conditional = self._conditional is None, verdict
-                self._conditional_delete = deletes
-            if first and not verdict:
-                warn_without_conditions(self.url)
+            requests = self._open()
+            with self._lock():
+                if self._conditional is None:
+                    verdict, self._conditional_delete = probe(requests, self._prefix)
+                    self._conditional = verdict
+                    if not verdict:
+                        warn_without_conditions(self.url)
         return self._conditional
 
     def check(self) -> None:
@@ -262,7 +134,7 @@ class RemoteStore:
         requests = self._open()
         if not self.conditional:
             return None if requests.facts(key) is not None else requests.send(key, data, None)
-        return _send_if(requests, key, data, None)
+        return send_if(requests, key, data, None)
 
     def swap(self, name: str, data: Data, token: Token) -> Token | None:
         """Write an object only over the state that `token` names; None where it has changed."""
@@ -271,7 +143,7 @@ class RemoteStore:
         if not self.conditional:
             found = requests.facts(key)
             return requests.send(key, data, None) if found and found.token == token else None
-        return _send_if(requests, key, data, token)
+        return send_if(requests, key, data, token)
 
     def delete(self, name: str, token: Token | None = None) -> bool:
         """Delete an object, with `token` only in that state; whether it was there and is gone."""
@@ -283,6 +155,15 @@ class RemoteStore:
                 return False
             token = None
         return requests.remove(key, token)
+
+    def delete_many(self, states: Iterable[tuple[str, Token | None]]) -> int:
+        """Delete objects as `delete` does, many at once; how many were there and are gone."""
+        remaining = iter(states)
+        gone = 0
+        with ThreadPoolExecutor(_DELETES, thread_name_prefix="jobspan-store") as pool:
+            while some := list(itertools.islice(remaining, 1000)):
+                gone += sum(pool.map(lambda state: self.delete(*state), some))
+        return gone
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose name starts with `prefix`, in no order."""
@@ -304,10 +185,16 @@ class RemoteStore:
 
     def close(self) -> None:
         """Let go of connections; the store opens them again when used."""
-        with self._lock:
+        with self._lock():
             opened, self._requests = self._requests, None
         if opened is not None and opened[0] == os.getpid():
             opened[1].close()
+
+    def _lock(self) -> threading.Lock:
+        if self._locks[0] != os.getpid():
+            # A lock that was held when this process was forked would never be let go of here.
+            self._locks = (os.getpid(), threading.Lock())
+        return self._locks[1]
 
     def _key(self, name: str) -> str:
         check_name(name)
@@ -318,7 +205,7 @@ class RemoteStore:
         process = os.getpid()
         if opened is not None and opened[0] == process:
             return opened[1]
-        with self._lock:
+        with self._lock():
             opened = self._requests
             if opened is None or opened[0] != process:
                 if opened is not None:
@@ -344,16 +231,6 @@ def _restore(
     return store
 
 
-def warn_without_conditions(url: str) -> None:
-    """Say once a store that nothing can be claimed there."""
-    warnings.warn(
-        f"{url} does not keep conditions on writes. Results stored there are right, but calls "
-        f"that run at the same time may compute one result more than once",
-        StoreWithoutConditionsWarning,
-        stacklevel=4,
-    )
-
-
 def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Content, Token]:
     stop = start + CHUNK if end is None else min(end, start + CHUNK)
     first = requests.fetch(Range(key, start, stop))
@@ -372,33 +249,3 @@ def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Co
         if fetched.data is not part.into:
             content[part.start - start : part.end - start] = fetched.data
     return content.toreadonly(), first.token
-
-
-def _send_if(requests: Requests, key: str, data: Data, token: Token | None) -> Token | None:
-    condition = Condition(token, secrets.token_hex(16))
-    try:
-        return requests.send(key, data, condition)
-    except WriteRefusedError as refusal:
-        if not refusal.retried:
-            return None
-        found = requests.facts(key)
-        return found.token if found is not None and found.write_id == condition.write_id else None
-
-
-def _probe(requests: Requests, prefix: str) -> tuple[bool, bool]:
-    """Try on an object of our own whether conditional writes, and deletes, are conditional."""
-    key = f"{prefix}{RESERVED_PREFIX}probe/{secrets.token_hex(16)}"
-    first = _send_if(requests, key, b"jobspan looks whether conditions are kept", None)
-    if first is None:
-        return False, False
-    try:
-        if _send_if(requests, key, b"one", None) is not None:
-            return False, False
-        second = _send_if(requests, key, b"two", first)
-        if second is None or _send_if(requests, key, b"three", first) is not None:
-            return False, False
-        if requests.remove(key, first):
-            return True, False
-    finally:
-        requests.remove(key, None)
-    return True, True

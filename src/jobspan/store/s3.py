@@ -17,7 +17,7 @@ from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.event_loop import CONCURRENCY, fetch_many, pages, run
 from jobspan.store.locations import Location, scrub
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
-from jobspan.store.remote import (
+from jobspan.store.requests import (
     WRITE_ID,
     Condition,
     Facts,

@@ -33,6 +33,7 @@ import pytest
 
 from jobspan.store.names import MAX_NAME_BYTES, MAX_SEGMENT_BYTES
 from jobspan.store.protocol import (
+    BulkDeletes,
     BulkReads,
     LocalPaths,
     ObjectInfo,
@@ -424,6 +425,17 @@ class StoreConformance:
         some = store.get_many(expected)
         next(some)
         some.close()  # type: ignore[attr-defined]
+
+    def test_bulk_deletes(self, store: ObjectStore) -> None:
+        if not isinstance(store, BulkDeletes):
+            pytest.skip("the store deletes one object at a time")
+        tokens = {f"n/{n}": store.put(f"n/{n}", b"%d" % n) for n in range(50)}
+        store.put("n/7", b"new")
+        states = [*tokens.items(), ("absent", "no-such-token")]
+        assert store.delete_many(iter(states)) == 49
+        assert [info.name for info in store.list()] == ["n/7"]
+        assert store.delete_many([("n/7", None)]) == 1
+        assert store.delete_many([]) == 0
 
     def test_clock(self, store: ObjectStore) -> None:
         if not isinstance(store, StoreClock):

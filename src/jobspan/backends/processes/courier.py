@@ -37,6 +37,11 @@ class Knowledge:
         self.functions.clear()
         self.contexts.clear()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to tell the worker."""
+        return bool(self.freed or self.to_drop)
+
     def take_news(self) -> tuple[list[int], list[int]] | None:
         """Return segments that the worker may drop, and results' segments that are free again."""
         if not (self.to_drop or self.freed):
@@ -81,11 +86,13 @@ class Courier:
             self._sender.begin()
             self._token = batch.context.token
         encoded = self._encoder.encode(batch)
+        references = encoded.batch.references
         functions = [name for name in encoded.functions if name not in knowledge.functions]
         context = encoded.token not in knowledge.contexts
+        if not (references or functions or context):
+            return pack_batch(encoded, (), (), context=False), [], references
         segments: list[int] = []
         descriptors: list[int] = []
-        references = encoded.batch.references
         for part in (encoded.batch, *(encoded.functions[name] for name in functions)):
             self._introduce(part, knowledge, segments, descriptors)
         if context:

@@ -332,7 +332,8 @@ class ProcessExecutor:
 
     def _on_frame(self, worker: Worker, frame: Frame) -> None:
         flight = worker.finish_head()
-        self._courier.release(flight.references, self._knowledge())
+        if flight.references:
+            self._courier.release(flight.references, self._knowledge())
         if frame.kind == FrameKind.DROPPED:
             if flight.state is FlightState.RECALLED:
                 self._place(Flight(flight.batch, flight.offsets, flight.deaths))

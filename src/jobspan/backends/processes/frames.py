@@ -19,6 +19,9 @@ HEADER = struct.Struct("<QQII")
 """Bytes of payload, serial, kind, descriptors."""
 
 RECEIVE_BYTES = 1 << 16
+SMALL_BYTES = 1 << 15
+"""Up to here joining the parts costs less than handing them over one by one."""
+
 DESCRIPTORS_A_MESSAGE = 200
 """The kernel takes 253 descriptors with one message."""
 
@@ -67,6 +70,7 @@ class FrameReader:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._view = memoryview(bytearray(RECEIVE_BYTES))
         self._pending = bytearray()
         self._descriptors: deque[int] = deque()
         self._large: tuple[int, int, int] | None = None  # kind, serial, descriptors
@@ -83,11 +87,12 @@ class FrameReader:
         """
         if self._large is not None:
             return self._receive_large()
-        data, ancillary, _, _ = self._connection.recvmsg(RECEIVE_BYTES, _ANCILLARY_BYTES)
+        received, ancillary, _, _ = self._connection.recvmsg_into([self._view], _ANCILLARY_BYTES)
         if ancillary:
             self._take_descriptors(ancillary)
-        if not data:
+        if not received:
             return None
+        data = bytes(self._view[:received])
         if self._pending:
             self._pending += data
             data = bytes(self._pending)
@@ -179,6 +184,19 @@ class FrameWriter:
         self, kind: int, serial: int, payload: Sequence[Buffer], descriptors: Sequence[int] = ()
     ) -> int:
         """Send a frame, or queue what the socket does not take; return its size in bytes."""
+        if not (descriptors or self._waiting):
+            length = sum(map(len, payload))
+            if length <= SMALL_BYTES:
+                data = b"".join((HEADER.pack(length, serial, kind, 0), *payload))
+                try:
+                    sent = self._connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent < len(data):
+                    self._queue([memoryview(data)[sent:]], [], duplicate=False)
+                    if self._connection.gettimeout() is None:
+                        self.flush()
+                return length
         parts = [memoryview(part).cast("B") for part in payload]
         length = sum(len(part) for part in parts)
         head = memoryview(HEADER.pack(length, serial, kind, len(descriptors)))

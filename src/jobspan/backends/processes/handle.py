@@ -142,7 +142,8 @@ class Worker:
         """Send a batch; whether some of it waits for the socket to take it."""
         self.batches_sent += 1
         flight.serial = self.batches_sent
-        self.tell_news()
+        if self.knowledge.has_news:
+            self.tell_news()
         if not self.flights:
             self.head_since = time.monotonic()
         self.flights.append(flight)

@@ -47,9 +47,13 @@ def run_worker(descriptor: int, cell_descriptor: int) -> int:
     connection.setblocking(True)
     cell = Cell(cell_descriptor)
     os.close(cell_descriptor)
+    worker = _Worker(connection, cell)
     with suppress(ConnectionError):
-        _Worker(connection, cell).run()
-    _leave()
+        worker.run()
+    run_exit_functions: Any = getattr(atexit, "_run_exitfuncs", None)
+    if run_exit_functions is not None:
+        run_exit_functions()
+    worker.streams.flush()
     return 0
 
 
@@ -69,6 +73,7 @@ class _Worker:
         self._reader = FrameReader(connection)
         self._writer = FrameWriter(connection)
         self._cell = cell
+        self.streams = _Streams()
         self._frames: deque[Frame] = deque()
         self._environment: dict[str, str] = {}
         self._terms = Terms("r", None, None, 0, 1, False, False)
@@ -186,15 +191,13 @@ class _Worker:
         descriptors: Sequence[int] = (),
     ) -> None:
         # What calls printed is there before their results are.
-        _flush()
+        self.streams.flush()
         self._writer.send(kind, serial, payload, descriptors)
         self._cell.words[Cell.STAGE] = Stage.IDLE
 
     def _replace_stdout(self, frame: Frame) -> None:
-        _flush()
         (descriptor,) = frame.descriptors
-        os.dup2(descriptor, 1)
-        os.close(descriptor)
+        self.streams.replace_stdout(descriptor)
 
 
 def _marked(calls: Sequence[Call], cell: Cell, serial: int, *, timed: bool) -> Iterator[Call]:
@@ -210,16 +213,30 @@ def _marked(calls: Sequence[Call], cell: Cell, serial: int, *, timed: bool) -> I
         yield call
 
 
-def _flush() -> None:
-    """Let what calls printed appear, also where a call closed or replaced the stream."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(ValueError, OSError, AttributeError):
-            stream.flush()
+class _Streams:
+    """What calls print to; put back where a call closed it."""
 
+    def __init__(self) -> None:
+        self._kept = {number: os.dup(number) for number in (1, 2)}
 
-def _leave() -> None:
-    """Do what programs do at their end, as far as it cannot hang."""
-    run_exit_functions: Any = getattr(atexit, "_run_exitfuncs", None)
-    if run_exit_functions is not None:
-        run_exit_functions()
-    _flush()
+    def flush(self) -> None:
+        """Let what calls printed appear."""
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            try:
+                getattr(sys, name).flush()
+                os.fstat(number)
+            except (ValueError, OSError, AttributeError):
+                self._restore(number, name)
+
+    def _restore(self, number: int, name: str) -> None:
+        # A closed descriptor's number would be the next segment's, and printing would write there.
+        os.dup2(self._kept[number], number)
+        stream = open(number, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        setattr(sys, name, stream)
+
+    def replace_stdout(self, descriptor: int) -> None:
+        """Print to `descriptor` from now on, and close it."""
+        self.flush()
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, self._kept[1], inheritable=False)
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""From a call to its key: arguments bound to names, code to its fingerprint, all to one digest."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from blake3 import blake3
+
+from jobspan.keys.canonical import canonical_bytes
+from jobspan.keys.fingerprint import fingerprint, function_name, unwrapped, version_of
+
+__all__ = ["CallKey", "FunctionKeys", "call_key"]
+
+SCHEMA = "jobspan key 1"
+"""Changes whenever the same call would get another key."""
+
+SHOWN = 60
+"""Characters of an argument that a component shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """The key of one call.
+
+    Parameters
+    ----------
+    digest : str
+        64 hexadecimal digits of BLAKE3: names the stored result.
+    function : str
+        Module and qualified name of the function.
+    parts : tuple
+        What `components` are made of.
+    """
+
+    digest: str
+    function: str
+    parts: tuple[Mapping[str, str], Mapping[str, tuple[str, Any]]] = field(
+        repr=False, compare=False
+    )
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The parts that the key is made of, by name: digests and versions, arguments shown."""
+        code, arguments = self.parts
+        components = {f"code: {name}": value for name, value in code.items()}
+        for name, (digest, value) in arguments.items():
+            components[f"argument: {name}"] = f"{digest} {_shown(value)}"
+        return components
+
+
+class FunctionKeys:
+    """Makes the keys of one function's calls.
+
+    Parameters
+    ----------
+    function : callable
+        The function.
+    ignore : sequence of str
+        Names of arguments that do not count; ``"*"`` and ``"**"`` for the surplus ones.
+    version : str or int or None
+        Replaces the fingerprint of the function: a word of the user's own.
+    depends : sequence
+        What the result depends on besides: functions, modules, paths of files, values.
+
+    Raises
+    ------
+    ValueError
+        If `ignore` names an argument that the function does not have.
+
+    Examples
+    --------
+    >>> def add(x, y=1): return x + y
+    >>> keys = FunctionKeys(add)
+    >>> keys.key((2,), {}).digest == keys.key((), {"y": 1, "x": 2}).digest
+    True
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        ignore: Sequence[str] = (),
+        version: str | int | None = None,
+        depends: Sequence[Any] = (),
+    ) -> None:
+        self._function = function
+        self._bound = function.__self__ if isinstance(function, MethodType) else None
+        self._version = version
+        self._depends = tuple(depends)
+        self.name = function_name(function)
+        plain = unwrapped(function)
+        try:
+            self._signature: inspect.Signature | None = inspect.signature(plain)
+        except (ValueError, TypeError):
+            self._signature = None
+        parameters = {} if self._signature is None else self._signature.parameters
+        kinds = {p.kind for p in parameters.values()}
+        self._names = tuple(parameters)
+        self._simple = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+        self._surplus = {
+            name: "*" if p.kind is inspect.Parameter.VAR_POSITIONAL else "**"
+            for name, p in parameters.items()
+            if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        }
+        self._ignore = frozenset(ignore)
+        unknown = self._ignore - set(parameters) - {"*", "**"}
+        if unknown:
+            raise ValueError(
+                f"Ignore list: argument {min(unknown)!r} is not defined for function "
+                f"{self.name}({', '.join(self._names)})"
+            )
+        self._prefix: tuple[str, bytes] = ("", b"")
+
+    def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        """Return the key of a call.
+
+        Raises
+        ------
+        TypeError
+            If the arguments do not fit the function.
+        UnkeyableError
+            If an argument has no key.
+        """
+        code = self._code()
+        hasher = blake3(self._hashed(code))
+        arguments: dict[str, tuple[str, Any]] = {}
+        for name, value in self.bind(args, kwargs).items():
+            if name in self._ignore or self._surplus.get(name) in self._ignore:
+                continue
+            data = canonical_bytes(value, name)
+            digest = blake3(data).hexdigest()
+            arguments[name] = (digest, value)
+            hasher.update(f"{len(name)} {name} {digest}".encode())
+        return CallKey(hasher.hexdigest(), self.name, (code, arguments))
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name, defaults filled in."""
+        if self._bound is not None:
+            args = (self._bound, *args)
+        if self._simple and not kwargs and len(args) == len(self._names):
+            return dict(zip(self._names, args, strict=True))
+        if self._signature is None:
+            return {"*": args, "**": dict(kwargs)}
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}{self._signature}: {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _code(self) -> dict[str, str]:
+        code = dict(_depends(self._depends)) if self._depends else {}
+        if self._version is not None:
+            code["version"] = repr(self._version)
+        else:
+            code.update(fingerprint(self._function).components)
+        return code
+
+    def _hashed(self, code: Mapping[str, str]) -> bytes:
+        """Return the bytes that stand for the function, kept while its code is the same."""
+        parts = [SCHEMA, self.name, *(f"{name}\0{code[name]}" for name in sorted(code))]
+        text = "\1".join(f"{len(part)} {part}" for part in parts)
+        if text != self._prefix[0]:
+            self._prefix = (text, text.encode("utf-8", "surrogatepass"))
+        return self._prefix[1]
+
+
+def call_key(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    ignore: Sequence[str] = (),
+    version: str | int | None = None,
+    depends: Sequence[Any] = (),
+) -> CallKey:
+    """Return the key of one call; `FunctionKeys` is quicker for many of one function."""
+    return FunctionKeys(function, ignore, version, depends).key(args, kwargs)
+
+
+def _depends(values: Iterable[Any]) -> Iterable[tuple[str, str]]:
+    for number, value in enumerate(values):
+        if isinstance(value, ModuleType):
+            file = getattr(value, "__file__", None)
+            version = version_of(value.__name__)
+            data = Path(file).read_bytes() if file and not version else version.encode()
+            yield f"depends {value.__name__}", blake3(data).hexdigest()
+        elif isinstance(value, Path):
+            yield f"depends {value.name}", blake3(value.read_bytes()).hexdigest()
+        elif isinstance(value, FunctionType | type | MethodType):
+            yield f"depends {function_name(value)}", fingerprint(value).digest
+        else:
+            name = f"depends[{number}]"
+            yield name, blake3(canonical_bytes(value, name)).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"{type(value).__name__} of shape {shape}"
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a repr may fail in any way, and is only shown
+        return type(value).__name__
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

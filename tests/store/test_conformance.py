@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobspan.store import open_store
+from jobspan.store.s3 import S3Requests
 from jobspan.testing.stores import StoreConformance
 
 
@@ -65,6 +66,21 @@ class TestFakeGCS(_OnServer):
 class TestAzurite(_OnServer):
     server_fixture = "azurite_server"
     examples = 5
+
+
+@pytest.mark.parametrize("kind", ["moto_server", "seaweedfs_server"])
+def test_objects_too_large_for_one_put(request, kind, fresh_prefix, monkeypatch):
+    """They are sent in parts; a smaller limit stands in for S3's of 5 GiB."""
+    monkeypatch.setattr(S3Requests, "largest_put", 12 * 2**20)
+    monkeypatch.setattr(S3Requests, "part_size", 5 * 2**20)
+    server = request.getfixturevalue(kind)
+    store = open_store(
+        f"{server.bucket_url('parts')}/{fresh_prefix()}",
+        storage_options=server.storage_options,
+        engine="fsspec",
+    )
+    StoreConformance().test_large_object(store)
+    store.close()
 
 
 class TestMotoThroughObstore(TestMoto):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
 from jobspan.store.event_loop import CONCURRENCY, fetch_many, pages, run
@@ -26,11 +26,12 @@ from jobspan.store.requests import (
     Range,
     WriteRefusedError,
 )
+from jobspan.store.s3_parts import send_in_parts
 
 __all__ = ["S3Requests"]
 
 _ATTEMPTS = 4
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
+_ABSENT = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _REFUSED = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 _SIGN_IN = {
@@ -55,7 +56,17 @@ class S3Requests:
         The bucket.
     options : mapping
         What `s3fs.S3FileSystem` takes.
+
+    Attributes
+    ----------
+    largest_put : int
+        Bytes of the largest object that S3 takes with one PUT; larger ones are sent in parts.
+    part_size : int
+        Bytes of a part.
     """
+
+    largest_put: ClassVar[int] = 5 * 2**30
+    part_size: ClassVar[int] = 128 * 2**20
 
     def __init__(self, location: Location, options: Mapping[str, Any]) -> None:
         import fsspec
@@ -153,18 +164,18 @@ class S3Requests:
         raise AssertionError("unreachable")
 
     async def _send(self, key: str, data: Data, condition: Condition | None) -> Token:
-        body = data if isinstance(data, bytes) else bytes(data)
-        arguments: dict[str, Any] = {}
+        conditions: dict[str, str] = {}
         if condition is not None:
-            arguments["Metadata"] = {WRITE_ID: condition.write_id}
             if condition.token is None:
-                arguments["IfNoneMatch"] = "*"
+                conditions["IfNoneMatch"] = "*"
             else:
-                arguments["IfMatch"] = condition.token
+                conditions["IfMatch"] = condition.token
         conflicts = 0
         while True:
             try:
-                response = await self._call("put_object", Key=key, Body=body, **arguments)
+                return await self._send_once(key, data, condition, conditions)
+            except WriteRefusedError:
+                raise
             except Exception as error:
                 code = _code(error)
                 if condition is not None:
@@ -179,8 +190,27 @@ class S3Requests:
                         await asyncio.sleep(0.02 * 2**conflicts)
                         continue
                 raise self._translated(error, key) from error
-            etag: Token = response["ETag"]
-            return etag
+
+    async def _send_once(
+        self, key: str, data: Data, condition: Condition | None, conditions: dict[str, str]
+    ) -> Token:
+        metadata = {} if condition is None else {WRITE_ID: condition.write_id}
+        size = memoryview(data).nbytes
+        if size > self.largest_put:
+            if condition is not None:
+                # Not every server that keeps the condition of a PUT keeps that of an upload.
+                found = await self._head(key)
+                if (found and found["ETag"]) != condition.token:
+                    raise WriteRefusedError(retried=False)
+            return await send_in_parts(
+                self._call, key, memoryview(data), self.part_size, metadata, conditions
+            )
+        body = data if isinstance(data, bytes) else bytes(data)
+        response = await self._call(
+            "put_object", Key=key, Body=body, Metadata=metadata, **conditions
+        )
+        etag: Token = response["ETag"]
+        return etag
 
     async def _remove(self, key: str, token: Token | None) -> bool:
         conditions = {} if token is None else {"IfMatch": token}

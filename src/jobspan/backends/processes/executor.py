@@ -157,7 +157,7 @@ class ProcessExecutor:
         for worker in list(self._staff):
             self._release(worker)
             worker.tell_news()
-            if worker.read_obituary():
+            if worker.read_obituary() or self._is_worn(worker):
                 worker.close()
             else:
                 give_back(worker)
@@ -175,6 +175,11 @@ class ProcessExecutor:
             self._send(next(iter(self._single)), flight)
         else:
             self._waiting.append(flight)
+
+    def _place_waiting(self) -> None:
+        """Hand out what waits, as far as there is room for another worker."""
+        while self._waiting and (self._free or len(self._staff) < self.workers):
+            self._place(self._waiting.popleft())
 
     def _send(self, worker: Worker, flight: Flight) -> None:
         batch = flight.batch
@@ -206,7 +211,7 @@ class ProcessExecutor:
         load = len(worker.flights)
         self._single.pop(worker, None)
         self._double.pop(worker, None)
-        if load >= BATCHES_A_WORKER:
+        if load >= BATCHES_A_WORKER or self._is_worn(worker):
             self._double[worker] = None
         elif load == 1:
             self._single[worker] = None
@@ -343,10 +348,9 @@ class ProcessExecutor:
                 self._arrive(worker, flight, ran, len(frame.payload))
         if worker not in self._staff:
             return
-        if self._replacement is not None and worker.batches_sent >= self._replacement:
+        if self._is_worn(worker):
             self._retire(worker)
-            return
-        if self._waiting:
+        elif self._waiting:
             self._send(worker, self._waiting.popleft())
         else:
             self._sort_in(worker)
@@ -354,16 +358,18 @@ class ProcessExecutor:
     def _knowledge(self) -> Iterator[Knowledge]:
         return (worker.knowledge for worker in self._staff)
 
+    def _is_worn(self, worker: Worker) -> bool:
+        """Whether a worker has been sent as many batches as one may run."""
+        return self._replacement is not None and worker.batches_sent >= self._replacement
+
     def _retire(self, worker: Worker) -> None:
-        """Replace a worker that has run enough; what it was sent and has not begun moves on."""
+        """Let a worn worker go once it has run what it was sent; another one takes its place."""
         if worker.flights:
-            self._sort_in(worker)
             return
         self._release(worker)
         worker.stderr.pump()
         worker.close()
-        if self._waiting:
-            self._place(self._waiting.popleft())
+        self._place_waiting()
 
     def _arrive(self, worker: Worker, flight: Flight, ran: Ran, received: int) -> None:
         batch = flight.batch
@@ -447,6 +453,7 @@ class ProcessExecutor:
         worker.close()
         for flight in again:
             self._place(flight)
+        self._place_waiting()
 
     def _bury(self, worker: Worker, flight: Flight) -> list[Flight]:
         """Settle what is lost of a flight whose worker has ended; return what runs again."""

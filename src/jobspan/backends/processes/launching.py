@@ -129,7 +129,7 @@ def launch_worker() -> Launched:
 
 
 class own_stdout:  # noqa: N801 - reads as a function
-    """This process's stdout, or nothing's where it was closed."""
+    """Gives the stdout of this process, or a sink where that was closed."""
 
     def __enter__(self) -> int:
         self._opened: int | None = None

@@ -1,4 +1,4 @@
-"""A persistent selector that several kinds of descriptors share, and that another thread can wake."""
+"""A persistent selector for descriptors of several kinds, which another thread can wake."""
 
 from __future__ import annotations
 

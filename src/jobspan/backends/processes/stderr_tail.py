@@ -1,4 +1,4 @@
-"""A worker's stderr: passed on as it comes, its last lines kept for the error that may need them."""
+"""A worker's stderr: passed on as it comes, its last lines kept for errors to show."""
 
 from __future__ import annotations
 

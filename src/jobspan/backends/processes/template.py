@@ -187,8 +187,10 @@ def _close_all_but(kept: set[int]) -> None:
         low = descriptor + 1
 
 
-def main(control: int) -> None:
-    """Run the template on the socket `control`; returns when the parent has gone."""
+def main(control: int) -> NoReturn:
+    """Run the template on the socket `control`; end when the parent has gone."""
     _close_all_but({0, 1, 2, control})
     sys.argv = ["jobspan-worker"]
-    Template(control).run()
+    template = Template(control)
+    template.run()
+    os._exit(0)

@@ -1,0 +1,425 @@
+"""Workers start when needed, serve everybody, and leave nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jobspan import Parallel, delayed
+from jobspan.backends.processes import ProcessBackend
+from jobspan.backends.processes.idle import close_idle_workers
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def run_script(text, *, timeout=30, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **kwargs,
+    )
+
+
+def processes_in_group_of(session):
+    """Return the processes of a session, by reading /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until_gone(session, seconds):
+    deadline = time.monotonic() + seconds
+    while processes_in_group_of(session):
+        if time.monotonic() > deadline:
+            return processes_in_group_of(session)
+        time.sleep(0.02)
+    return []
+
+
+def process_id(pause=0.0):
+    time.sleep(pause)
+    return os.getpid()
+
+
+def square(x):
+    return x * x
+
+
+def test_workers_serve_the_next_call():
+    first = set(Parallel(n_jobs=2)(delayed(process_id)(0.02) for _ in range(6)))
+    second = set(Parallel(n_jobs=2)(delayed(process_id)(0.02) for _ in range(6)))
+    assert first == second
+    assert os.getpid() not in first
+
+
+def test_workers_start_on_demand():
+    assert len(set(Parallel(n_jobs=8)(delayed(process_id)() for _ in range(1)))) == 1
+
+
+def test_script_needs_no_main_guard_and_leaves_nothing():
+    done = run_script(
+        """
+        from jobspan import Parallel, delayed
+        class Point:
+            def __init__(self, x): self.x = x
+        def double(p): return Point(p.x * 2)
+        print([p.x for p in Parallel(n_jobs=2)(delayed(double)(Point(i)) for i in range(5))])
+        """,
+        start_new_session=True,
+    )
+    assert done.stdout == "[0, 2, 4, 6, 8]\n"
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+BUSY = r"""
+import os, sys, time
+from jobspan import Parallel, delayed
+def busy(i):
+    import ctypes
+    if i == 3:
+        import subprocess
+        subprocess.Popen(["sleep", "600"])
+    os.write(1, b"busy\n")
+    if i % 2:
+        ctypes.PyDLL(None).usleep(600_000_000)  # holds the GIL
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_die_with_a_killed_parent_even_in_the_middle_of_a_call():
+    script = subprocess.Popen(
+        [sys.executable, "-c", BUSY + "Parallel(n_jobs=4)(delayed(busy)(i) for i in range(4))"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    for _ in range(4):
+        assert script.stdout.readline() == b"busy\n"
+    assert len(processes_in_group_of(script.pid)) >= 6
+    script.kill()
+    script.wait()
+    assert wait_until_gone(script.pid, 5) == []
+    script.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_interrupt_returns_soon_and_leaves_nobody():
+    text = BUSY + "Parallel(n_jobs=2)(delayed(busy)(i) for i in range(4))"
+    script = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    script.stdout.readline()
+    begin = time.monotonic()
+    os.killpg(script.pid, signal.SIGINT)
+    _, stderr = script.communicate(timeout=10)
+    assert time.monotonic() - begin < 2
+    assert b"KeyboardInterrupt" in stderr
+    assert wait_until_gone(script.pid, 0.2) == []
+
+
+INTERRUPTED = """
+import os, sys, time, signal
+from jobspan import Parallel, delayed
+import numpy as np
+def work(x): time.sleep(0.0005); return x
+big = np.ones(200_000)
+print("up", flush=True)
+try:
+    while True:
+        Parallel(n_jobs=2)(delayed(work)(big if i % 7 == 0 else i) for i in range(200))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+assert Parallel(n_jobs=2)(delayed(abs)(i) for i in range(50)) == list(range(50))
+print("usable", flush=True)
+"""
+
+
+def interrupt_at_random(number):
+    dice = random.Random(number)
+    script = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "up\n"
+    time.sleep(dice.uniform(0, 0.4))
+    begin = time.monotonic()
+    os.killpg(script.pid, signal.SIGINT)
+    stdout, stderr = script.communicate(timeout=15)
+    assert stdout.split() == ["interrupted", "usable"], stderr
+    assert time.monotonic() - begin < 3
+    assert wait_until_gone(script.pid, 0.5) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("start", range(0, 12, 4))
+def test_interrupts_at_random_moments(start):
+    for number in range(start, start + 4):
+        interrupt_at_random(number)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_fifty_interrupts_at_random_moments():
+    for number in range(100, 150):
+        interrupt_at_random(number)
+
+
+def what_is_open():
+    gc.collect()
+    return (
+        len(os.listdir("/proc/self/fd")),
+        threading.active_count(),
+        sorted(os.listdir("/dev/shm")),
+        len(Path("/proc/self/maps").read_text().splitlines()),
+    )
+
+
+def start_and_stop(cycles):
+    import numpy as np
+
+    array = np.ones(1000)
+    for cycle in range(cycles):
+        results = Parallel(n_jobs=2, max_nbytes=1000)(delayed(np.sum)(array) for _ in range(2))
+        assert results == [1000.0, 1000.0]
+        if cycle % 10 == 0:
+            close_idle_workers()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    "cycles", [200, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+)
+def test_start_and_stop_many_times_leaves_nothing_open(cycles):
+    start_and_stop(11)
+    close_idle_workers()
+    before = what_is_open()
+    start_and_stop(cycles)
+    close_idle_workers()
+    after = what_is_open()
+    assert after[:3] == before[:3]
+    assert abs(after[3] - before[3]) < 20
+
+
+def test_idle_workers_leave_by_themselves_and_the_next_call_starts_others():
+    def workers():
+        return set(
+            Parallel(n_jobs=2, backend="processes", idle_worker_timeout=0.3)(
+                delayed(process_id)(0.01) for _ in range(6)
+            )
+        )
+
+    first = workers()
+    time.sleep(0.8)
+    for process in first:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    assert not (workers() & first)
+
+
+def test_workers_leave_while_a_block_is_open():
+    with Parallel(n_jobs=2, backend="processes", idle_worker_timeout=0.2) as parallel:
+        for _ in range(3):
+            assert parallel(delayed(square)(i) for i in range(6)) == [i * i for i in range(6)]
+            time.sleep(0.5)
+
+
+def test_workers_are_replaced_after_so_many_batches():
+    processes = Parallel(n_jobs=2, backend="processes", maxtasksperchild=3, batch_size=1)(
+        delayed(process_id)() for _ in range(30)
+    )
+    assert len(set(processes)) >= 10
+
+
+def test_options_are_checked():
+    with pytest.raises(TypeError, match="no_such_option"):
+        Parallel(n_jobs=2, backend="processes", no_such_option=1)
+    with pytest.raises(ValueError, match="idle_worker_timeout=-1"):
+        ProcessBackend(idle_worker_timeout=-1)
+
+
+def test_several_threads_at_once():
+    failures = []
+
+    def use(seed):
+        try:
+            for _ in range(10):
+                expected = [(seed + i) ** 2 for i in range(30)]
+                calls = (delayed(square)(seed + i) for i in range(30))
+                assert Parallel(n_jobs=2)(calls) == expected
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use, args=(i * 100,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_workers_started_from_a_thread_outlive_it():
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.extend(Parallel(n_jobs=2)(delayed(process_id)() for _ in range(4)))
+    )
+    close_idle_workers()
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+    for process in set(found):
+        os.kill(process, 0)
+
+
+def nested_ids(backend):
+    return Parallel(n_jobs=2, backend=backend)(delayed(process_id)() for _ in range(4))
+
+
+def test_inside_a_worker_threads_unless_processes_are_asked_for():
+    for ids in Parallel(n_jobs=2)(delayed(nested_ids)(None) for _ in range(2)):
+        assert len(set(ids)) == 1
+    outer = set(Parallel(n_jobs=2)(delayed(process_id)() for _ in range(4)))
+    for ids in Parallel(n_jobs=2)(delayed(nested_ids)("processes") for _ in range(2)):
+        assert not set(ids) & outer
+
+
+def test_after_fork_the_child_has_a_pool_of_its_own():
+    done = run_script(
+        """
+        import os, sys, warnings
+        from jobspan import Parallel, delayed
+        def pid(): return os.getpid()
+        before = set(Parallel(n_jobs=2)(delayed(pid)() for _ in range(8)))
+        child = os.fork()
+        mine = set(Parallel(n_jobs=2)(delayed(pid)() for _ in range(8)))
+        if child == 0:
+            os._exit(10 if not mine & before else 11)
+        _, status = os.waitpid(child, 0)
+        again = set(Parallel(n_jobs=2)(delayed(pid)() for _ in range(8)))
+        print(os.waitstatus_to_exitcode(status), bool(again & before))
+        """
+    )
+    assert done.stdout == "10 True\n", done.stderr
+
+
+def test_a_forked_child_that_lives_on_does_not_keep_workers_alive():
+    script = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import os, time
+                from jobspan import Parallel, delayed
+                def pid(): time.sleep(0.01); return os.getpid()
+                pids = set(Parallel(n_jobs=2)(delayed(pid)() for _ in range(8)))
+                child = os.fork()
+                if child == 0:
+                    time.sleep(20)
+                    os._exit(0)
+                print(child, *pids, flush=True)
+                time.sleep(20)
+                """
+            ),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert script.stdout is not None
+    child, *workers = map(int, script.stdout.readline().split())
+    script.kill()
+    script.wait()
+    deadline = time.monotonic() + 5
+    try:
+        while any(Path(f"/proc/{process}").exists() for process in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        script.stdout.close()
+
+
+def shout(x):
+    print("out", x)
+    sys.stderr.write(f"err {x}\n")
+    os.write(1, b"raw\n")
+    return x
+
+
+def test_what_calls_print_appears(capfd):
+    for _ in range(2):  # the second time by workers that were started while another test ran
+        Parallel(n_jobs=2)(delayed(shout)(i) for i in range(4))
+        out, err = capfd.readouterr()
+        assert sorted(out.split()) == ["0", "1", "2", "3"] + ["out"] * 4 + ["raw"] * 4
+        assert sorted(err.split()) == ["0", "1", "2", "3"] + ["err"] * 4
+
+
+def test_environment_of_the_caller_at_the_start(monkeypatch):
+    close_idle_workers()
+    monkeypatch.setenv("JOBSPAN_TEST_VARIABLE", "é x")
+    values = Parallel(n_jobs=2)(delayed(os.environ.get)("JOBSPAN_TEST_VARIABLE") for _ in range(4))
+    assert values == ["é x"] * 4
+    close_idle_workers()
+
+
+def thread_variables():
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def test_threads_of_libraries_follow_the_setting(monkeypatch):
+    close_idle_workers()
+    assert Parallel(n_jobs=2, inner_max_num_threads=5)(
+        delayed(thread_variables)() for _ in range(2)
+    ) == ["5", "5"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    close_idle_workers()
+    assert Parallel(n_jobs=2)(delayed(thread_variables)() for _ in range(2)) == ["3", "3"]
+    close_idle_workers()
+
+
+def test_error_in_one_call_stops_the_others_soon():
+    begin = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        Parallel(n_jobs=2)([delayed(time.sleep)(30), delayed(divmod)(1, 0)])
+    assert time.monotonic() - begin < 2
+    assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(4)) == [0, 1, 4, 9]
+
+
+def test_one_slow_call_does_not_hold_what_was_queued_behind_it():
+    with Parallel(n_jobs=2, batch_size=1, return_as="generator_unordered") as parallel:
+        list(parallel(delayed(time.sleep)(0.001) for _ in range(20)))
+        begin = time.monotonic()
+        pauses = [0.001] * 5 + [2.0] + [0.001] * 20
+        results = parallel(delayed(process_id)(pause) for pause in pauses)
+        for _ in range(len(pauses) - 1):
+            next(results)
+        assert time.monotonic() - begin < 1.0
+        results.close()

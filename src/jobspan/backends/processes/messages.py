@@ -147,8 +147,11 @@ def pack_result(
 
 def unpack_result(payload: Buffer) -> ResultMessage:
     """Return what `pack_result` packed."""
+    started, seconds, failures_length, meta_length = _RESULT.unpack_from(payload)
     view = memoryview(payload)
-    started, seconds, failures_length, meta_length = _RESULT.unpack_from(view)
+    if not (failures_length or meta_length):
+        plain = EncodedRan(Encoded(view[_RESULT.size :]), b"", started, seconds)
+        return ResultMessage(plain, [], [], False)
     meta_start = _RESULT.size + failures_length
     body_start = meta_start + meta_length
     references: list[Any] = []

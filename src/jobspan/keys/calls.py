@@ -114,6 +114,7 @@ class FunctionKeys:
                 f"{self.name}({', '.join(self._names)})"
             )
         self._prefix: tuple[str, bytes] = ("", b"")
+        self._fixed: dict[str, str] | None = None
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """Return the key of a call.
@@ -125,7 +126,7 @@ class FunctionKeys:
         UnkeyableError
             If an argument has no key.
         """
-        code = self._code()
+        code = self.code()
         hasher = blake3(self._hashed(code))
         arguments: dict[str, tuple[str, Any]] = {}
         for name, value in self.bind(args, kwargs).items():
@@ -152,7 +153,14 @@ class FunctionKeys:
         bound.apply_defaults()
         return bound.arguments
 
-    def _code(self) -> dict[str, str]:
+    def fix(self, code: dict[str, str]) -> None:
+        """Take the parts of the function's code as given, from a process that knows its source."""
+        self._fixed = code
+
+    def code(self) -> dict[str, str]:
+        """Return the parts of the key that stand for the function's code."""
+        if self._fixed is not None:
+            return self._fixed
         code = dict(_depends(self._depends)) if self._depends else {}
         if self._version is not None:
             code["version"] = repr(self._version)

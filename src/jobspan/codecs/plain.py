@@ -1,0 +1,141 @@
+"""Codecs whose formats hold data only: reading them can run no code."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from jobspan.errors import CodecError, MissingExtraError
+
+__all__ = ["ArrowCodec", "JsonCodec", "NpyCodec", "choose_safe"]
+
+Part = bytes | bytearray | memoryview
+
+
+class JsonCodec:
+    """None, booleans, numbers, text, lists, and dictionaries with text for keys."""
+
+    name = "json"
+    safe = True
+
+    def encode(self, value: Any) -> list[Part]:
+        """Return the text, if reading it gives the same value."""
+        if not _is_json(value):
+            raise CodecError(f"{type(value).__qualname__} cannot be stored as JSON")
+        return [json.dumps(value, separators=(",", ":")).encode()]
+
+    def decode(self, parts: Sequence[Part]) -> Any:
+        """Return the value."""
+        return json.loads(bytes(parts[0]))
+
+
+def _is_json(value: Any) -> bool:
+    kind = type(value)
+    if kind in (type(None), bool, int, float, str):
+        return True
+    if kind is list:
+        return all(map(_is_json, value))
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(_is_json, value.values()))
+    return False
+
+
+class NpyCodec:
+    """numpy arrays without objects, in numpy's own format."""
+
+    name = "npy"
+    safe = True
+
+    def encode(self, value: Any) -> list[Part]:
+        """Return the header of the file, and the array's bytes."""
+        import numpy as np
+
+        if type(value) is not np.ndarray or value.dtype.hasobject:
+            raise CodecError(f"{type(value).__qualname__} cannot be stored as npy")
+        contiguous = value if value.flags.forc else np.ascontiguousarray(value)
+        file = io.BytesIO()
+        np.lib.format.write_array_header_2_0(
+            file, np.lib.format.header_data_from_array_1_0(contiguous)
+        )
+        flat = contiguous.ravel(order="K").view(np.uint8)
+        return [file.getvalue(), flat.data]
+
+    def decode(self, parts: Sequence[Part]) -> Any:
+        """Return the array, on the bytes as they are."""
+        import numpy as np
+
+        file = io.BytesIO(bytes(parts[0]))
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        if dtype.hasobject:
+            raise CodecError("an array of objects cannot be read as npy")
+        array = np.frombuffer(parts[1], dtype=dtype)
+        return array.reshape(shape, order="F" if fortran else "C")
+
+
+class ArrowCodec:
+    """Arrow tables, and pandas and polars frames, as an Arrow stream."""
+
+    name = "arrow"
+    safe = True
+
+    def encode(self, value: Any) -> list[Part]:
+        """Return the kind of frame, and the stream."""
+        pa = _pyarrow()
+        module, name = type(value).__module__.partition(".")[0], type(value).__name__
+        if isinstance(value, pa.Table):
+            kind, table = "arrow", value
+        elif (module, name) == ("pandas", "DataFrame"):
+            kind, table = "pandas", pa.Table.from_pandas(value)
+        elif (module, name) == ("polars", "DataFrame"):
+            kind, table = "polars", value.to_arrow()
+        else:
+            raise CodecError(f"{type(value).__qualname__} cannot be stored as Arrow data")
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return [kind.encode(), memoryview(sink.getvalue())]
+
+    def decode(self, parts: Sequence[Part]) -> Any:
+        """Return the table or frame."""
+        pa = _pyarrow()
+        kind = bytes(parts[0]).decode()
+        table = pa.ipc.open_stream(pa.py_buffer(parts[1])).read_all()
+        if kind == "pandas":
+            return table.to_pandas()
+        if kind == "polars":
+            import polars as pl
+
+            return pl.from_arrow(table)
+        return table
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise MissingExtraError("the codec 'arrow'", "arrow") from error
+    return pa
+
+
+def choose_safe(value: Any) -> JsonCodec | NpyCodec | ArrowCodec:
+    """Return the codec without code that can write a value.
+
+    Raises
+    ------
+    CodecError
+        If none can.
+    """
+    module = type(value).__module__.partition(".")[0]
+    if module == "numpy":
+        return NpyCodec()
+    if module in ("pandas", "polars", "pyarrow"):
+        return ArrowCodec()
+    if _is_json(value):
+        return JsonCodec()
+    raise CodecError(
+        f"with safe=True only numbers, text, lists and dictionaries of them, numpy arrays and "
+        f"frames can be stored, not {type(value).__qualname__}"
+    )

@@ -9,41 +9,82 @@ from typing import TYPE_CHECKING
 from jobspan._version import __version__
 
 if TYPE_CHECKING:
+    from jobspan.backends.joblib_style import ParallelBackendBase
+    from jobspan.calls import delayed
+    from jobspan.codecs.values import register_codec
+    from jobspan.compatibility import Logger, PrintTime, wrap_non_picklable_objects
     from jobspan.cores import cpu_count
+    from jobspan.keys import hash, register_key_encoder
+    from jobspan.memory import CacheWarning, MemorizedFunc, MemorizedResult, Memory, expires_after
+    from jobspan.memory.joblib_store import StoreBackendBase, register_store_backend
     from jobspan.parallel import (
         Parallel,
-        delayed,
         effective_n_jobs,
         parallel_backend,
         parallel_config,
         register_parallel_backend,
     )
+    from jobspan.persistence import dump, load, register_compressor
     from jobspan.scheduling.failures import TaskFailure
     from jobspan.scheduling.retrying import RetryPolicy
 
 __all__ = [
+    "CacheWarning",
+    "Logger",
+    "MemorizedFunc",
+    "MemorizedResult",
+    "Memory",
     "Parallel",
+    "ParallelBackendBase",
+    "PrintTime",
     "RetryPolicy",
+    "StoreBackendBase",
     "TaskFailure",
     "__version__",
     "cpu_count",
     "delayed",
+    "dump",
     "effective_n_jobs",
+    "expires_after",
+    "hash",
+    "load",
     "parallel_backend",
     "parallel_config",
+    "register_codec",
+    "register_compressor",
+    "register_key_encoder",
     "register_parallel_backend",
+    "register_store_backend",
+    "wrap_non_picklable_objects",
 ]
 
 _HOMES = {
+    "CacheWarning": "jobspan.memory",
+    "Logger": "jobspan.compatibility",
+    "MemorizedFunc": "jobspan.memory",
+    "MemorizedResult": "jobspan.memory",
+    "Memory": "jobspan.memory",
     "Parallel": "jobspan.parallel",
+    "ParallelBackendBase": "jobspan.backends.joblib_style",
+    "PrintTime": "jobspan.compatibility",
     "RetryPolicy": "jobspan.scheduling.retrying",
+    "StoreBackendBase": "jobspan.memory.joblib_store",
+    "register_store_backend": "jobspan.memory.joblib_store",
     "TaskFailure": "jobspan.scheduling.failures",
     "cpu_count": "jobspan.cores",
     "delayed": "jobspan.calls",
+    "dump": "jobspan.persistence",
     "effective_n_jobs": "jobspan.parallel",
+    "expires_after": "jobspan.memory",
+    "hash": "jobspan.keys",
+    "load": "jobspan.persistence",
     "parallel_backend": "jobspan.parallel",
     "parallel_config": "jobspan.parallel",
+    "register_codec": "jobspan.codecs.values",
+    "register_compressor": "jobspan.persistence",
+    "register_key_encoder": "jobspan.keys",
     "register_parallel_backend": "jobspan.parallel",
+    "wrap_non_picklable_objects": "jobspan.compatibility",
 }
 
 

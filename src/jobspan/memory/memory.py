@@ -15,6 +15,7 @@ from jobspan.codecs.values import CODECS, Codec
 from jobspan.errors import CodecError, EntryDamagedError
 from jobspan.memory.eviction import Policy, evictable
 from jobspan.memory.function import AsyncMemorizedFunc, MemorizedFunc, NotMemorizedFunc
+from jobspan.memory.joblib_store import open_registered
 from jobspan.memory.recall import Cache
 from jobspan.store import ObjectStore, Sweeps, open_store
 
@@ -117,8 +118,11 @@ class Memory:
         if location is None:
             return
         options = {**(backend_options or {}), **(storage_options or {})}
+        store: ObjectStore
         if isinstance(location, ObjectStore):
             store = location
+        elif backend != "local":
+            store = open_registered(backend, location, options)
         else:
             store = open_store(location, storage_options=options)
         tier = None

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -148,6 +147,8 @@ def _open_memmap(*arguments: Any) -> Any:
 @lru_cache(maxsize=4096)
 def _is_installed(file: str) -> bool:
     """Whether a module's file belongs to the interpreter or to an installed distribution."""
+    from pathlib import Path
+
     parts = Path(file).parts
     if "site-packages" in parts or "dist-packages" in parts:
         return True

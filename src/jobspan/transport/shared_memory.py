@@ -12,13 +12,11 @@ import errno
 import mmap
 import os
 import sys
-import tempfile
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from jobspan.errors import TransportError
@@ -121,6 +119,8 @@ def _memory_file(capacity: int) -> int:
 
 def available_memory() -> int:
     """Return the bytes that can be had without swapping, by the kernel's and the cgroup's word."""
+    from pathlib import Path
+
     available = sys.maxsize
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -134,6 +134,8 @@ def available_memory() -> int:
 
 
 def _unlinked_file(folder: str | None) -> int:
+    import tempfile  # rarely needed, and a worker's start should be short
+
     descriptor, name = tempfile.mkstemp(prefix="jobspan-", dir=folder)
     os.unlink(name)  # noqa: PTH108 - the name is gone before anything is written
     return descriptor

@@ -21,6 +21,20 @@ __all__ = ["BatchDecoder", "BatchEncoder", "EncodedRan", "decode_ran", "encode_r
 KEPT_FUNCTIONS = 1024
 """How many functions, and how many contexts, a worker keeps; older ones are asked for again."""
 
+FEW = 8
+"""Up to so many calls it pays to look whether the plain pickler will do."""
+
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+"""Types that need neither our pickler nor shared memory."""
+
+
+def _all_plain(calls: Sequence[Call]) -> bool:
+    for call in calls:
+        for argument in call[1]:
+            if type(argument) not in _PLAIN:
+                return False
+    return True
+
 
 class BatchEncoder:
     """Encodes the batches of one executor.
@@ -72,7 +86,10 @@ class BatchEncoder:
                 plain = (self._digest(function, needed), [call[1] for call in calls])
             else:
                 plain = [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls]
-            encoded = encode((self._token, plain), self._share, self._threshold)
+            if len(calls) <= FEW and isinstance(plain, tuple) and _all_plain(calls):
+                encoded = Encoded(pickle.dumps((self._token, plain), protocol=5))
+            else:
+                encoded = encode((self._token, plain), self._share, self._threshold)
         return EncodedBatch(encoded, needed, self._token, self._context)
 
     def _digest(self, function: Callable[..., Any], needed: dict[str, Encoded]) -> str:
@@ -170,6 +187,9 @@ class EncodedRan:
 def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = None) -> EncodedRan:
     """Encode what running a batch gave; a value that cannot be pickled fails its own call only."""
     values, failures = ran.values, ran.failures
+    if not failures and len(values) <= FEW and _PLAIN.issuperset(map(type, values)):
+        plain = Encoded(pickle.dumps(values, protocol=5))
+        return EncodedRan(plain, b"", ran.started, ran.seconds)
     try:
         encoded = encode(values, share, threshold)
     except TransportError:

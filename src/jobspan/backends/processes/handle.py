@@ -24,6 +24,8 @@ from jobspan.calls import Batch, Call
 
 __all__ = ["Flight", "FlightState", "Worker"]
 
+_BATCH = int(FrameKind.BATCH)
+
 
 class FlightState(Enum):
     """How a flight stands."""
@@ -148,10 +150,10 @@ class Worker:
             self.head_since = time.monotonic()
         self.flights.append(flight)
         self.in_transfer = True
-        with suppress(BrokenPipeError, ConnectionResetError):  # its obituary is on the way
-            flight.bytes_sent = self._writer.send(
-                FrameKind.BATCH, flight.serial, payload, descriptors
-            )
+        try:
+            flight.bytes_sent = self._writer.send(_BATCH, flight.serial, payload, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            flight.bytes_sent = 0  # its obituary is on the way
         self.in_transfer = False
         return self._writer.waiting
 

@@ -27,6 +27,8 @@ _BATCH = struct.Struct("<I")
 _RESULT = struct.Struct("<ddQQ")
 """When the worker began, how long it took, bytes of failures, bytes of the part that tells."""
 
+_NO_CONTEXT = Encoded(b"")
+
 _Plain = tuple[bytes, list[Any]]
 
 
@@ -61,10 +63,14 @@ class Terms(NamedTuple):
 
 
 class BatchMessage(NamedTuple):
-    """A batch as a worker receives it: what to learn first, and the numbers of new segments."""
+    """A batch as a worker receives it.
+
+    `segments` are those whose descriptors came along, `news` says that there is something to learn.
+    """
 
     encoded: EncodedBatch
     segments: list[int]
+    news: bool
 
 
 class ResultMessage(NamedTuple):
@@ -122,7 +128,7 @@ def unpack_batch(payload: Buffer) -> BatchMessage:
     start = _BATCH.size
     body = view[start + length :]
     if not length:
-        return BatchMessage(EncodedBatch(Encoded(body)), [])
+        return BatchMessage(EncodedBatch(Encoded(body), {}, "", _NO_CONTEXT), [], False)
     references, functions, token, context, segments = pickle.loads(view[start : start + length])
     encoded = EncodedBatch(
         Encoded(body, references),
@@ -130,7 +136,7 @@ def unpack_batch(payload: Buffer) -> BatchMessage:
         token,
         Encoded(*context),
     )
-    return BatchMessage(encoded, segments)
+    return BatchMessage(encoded, segments, True)
 
 
 def pack_result(

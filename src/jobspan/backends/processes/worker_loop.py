@@ -136,13 +136,15 @@ class _Worker:
         receiver = self._arguments.get(mode)
         if receiver is None:
             receiver = self._arguments[mode] = SegmentReceiver(mode)
-        for number, descriptor in zip(message.segments, frame.descriptors, strict=True):
-            receiver.add(number, descriptor)
+        if message.segments:
+            for number, descriptor in zip(message.segments, frame.descriptors, strict=True):
+                receiver.add(number, descriptor)
         wanted = cell.claim(frame.serial)
         size = 1
         try:
-            # What it teaches later ones rely on, so that it is learnt in any case.
-            self._decoder.learn(message.encoded, receiver.fetch)
+            if message.news:
+                # Later batches rely on what this one teaches, wanted or not.
+                self._decoder.learn(message.encoded, receiver.fetch)
             if not wanted:
                 raise _CancelledError
             context, calls = self._decoder.decode(message.encoded.batch, receiver.fetch)
@@ -181,6 +183,9 @@ class _Worker:
         self._send(FrameKind.RESULT, serial, payload, descriptors)
 
     def _share(self, buffer: memoryview) -> SegmentReference | None:
+        self.streams.mend()
+        if len(self._announced) >= self._terms.segments:
+            return None  # each is an open file there: it travels with the payload
         return self._results.share(buffer)
 
     def _send(
@@ -221,17 +226,27 @@ class _Streams:
 
     def flush(self) -> None:
         """Let what calls printed appear."""
+        try:
+            sys.stdout.flush()
+        except (ValueError, OSError, AttributeError):
+            self._restore(1, "stdout")
+        try:
+            sys.stderr.flush()
+        except (ValueError, OSError, AttributeError):
+            self._restore(2, "stderr")
+
+    def mend(self) -> None:
+        """Open again what a call closed, before anything else can take its number."""
         for number, name in ((1, "stdout"), (2, "stderr")):
             try:
-                getattr(sys, name).flush()
                 os.fstat(number)
-            except (ValueError, OSError, AttributeError):
+            except OSError:
                 self._restore(number, name)
 
     def _restore(self, number: int, name: str) -> None:
-        # A closed descriptor's number would be the next segment's, and printing would write there.
+        # Its number would be the next segment's, and printing would write there.
         os.dup2(self._kept[number], number)
-        stream = open(number, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+        stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
 
     def replace_stdout(self, descriptor: int) -> None:

@@ -9,7 +9,7 @@ A third party's backend is proved with a few lines::
 
 Every test is one behaviour, named by the first line of its docstring; the table of behaviours in
 the documentation is made from them. Where an engine truly cannot do a thing, the class says so
-(`can_kill`, `can_share_memory`), and the test states what happens instead.
+(`can_kill`, `can_lose_workers`, `can_share_memory`), and the test states what happens instead.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class BackendConformance:
     can_share_memory : bool
         Calls run in the caller's memory: nothing is pickled or copied.
     can_kill : bool
-        A running call can be stopped, and a worker that dies is replaced.
+        A running call can be stopped.
+    can_lose_workers : bool
+        Workers are processes of their own: one that dies is replaced.
     sequential : bool
         Calls run one after the other in the caller's thread.
     """
@@ -150,6 +152,7 @@ class BackendConformance:
     n_jobs: ClassVar[int] = 2
     can_share_memory: ClassVar[bool] = False
     can_kill: ClassVar[bool] = False
+    can_lose_workers: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
 
     @pytest.fixture(autouse=True)
@@ -364,7 +367,7 @@ class BackendConformance:
 
     def test_worker_lost(self) -> None:
         """A worker that dies takes only its own call with it, and is replaced."""
-        if not self.can_kill:
+        if not self.can_lose_workers:
             pytest.skip("calls share one process with the caller: what ends one ends all")
         results = Parallel(on_error="return")(delayed(die)(i, 3) for i in range(10))
         failure = results.pop(3)

@@ -50,8 +50,8 @@ def translate(location: Location, options: Mapping[str, Any]) -> dict[str, Any] 
     --------
     >>> from jobspan.store.locations import parse_location
     >>> here = parse_location("s3://bucket")
-    >>> translate(here, {"key": "k", "secret": "s", "client_kwargs": {"region_name": "eu-west-1"}})
-    {'access_key_id': 'k', 'secret_access_key': 's', 'region': 'eu-west-1'}
+    >>> translate(here, {"key": "k", "client_kwargs": {"region_name": "eu-west-1"}})
+    {'region': 'eu-west-1', 'access_key_id': 'k'}
     >>> translate(here, {"profile": "work"}) is None
     True
     """

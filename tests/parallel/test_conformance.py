@@ -23,3 +23,9 @@ class TestThreadsByClass(BackendConformance):
     backend = ThreadBackend
     can_share_memory = True
     n_jobs: ClassVar[int] = 3
+
+
+class TestProcesses(BackendConformance):
+    backend = "processes"
+    can_kill = True
+    can_lose_workers = True

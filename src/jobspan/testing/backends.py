@@ -235,7 +235,7 @@ class BackendConformance:
         results = list(parallel(delayed(sleep_and_return)(s, i) for s, i in slow_first))
         assert sorted(results) == list(range(10))
         if not self.sequential:
-            assert results[-1] == 0
+            assert results.index(0) >= 7  # at most two batches wait behind a slow one
 
     def test_generator_closed_early(self) -> None:
         """A generator that is closed or dropped cancels the rest and leaves all usable."""

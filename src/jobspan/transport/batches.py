@@ -28,6 +28,14 @@ _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 """Types that need neither our pickler nor shared memory."""
 
 
+def _of_one_function(calls: Sequence[Call], function: Callable[..., Any]) -> bool:
+    # A loop, for it runs for every call of a million: twice as fast as all() here.
+    for each, _, kwargs in calls:
+        if each is not function or kwargs:
+            return False
+    return True
+
+
 def _all_plain(calls: Sequence[Call]) -> bool:
     for call in calls:
         for argument in call[1]:
@@ -82,7 +90,7 @@ class BatchEncoder:
             calls = batch.calls
             function = calls[0][0]
             plain: Any
-            if all(call[0] is function and not call[2] for call in calls):
+            if _of_one_function(calls, function):
                 plain = (self._digest(function, needed), [call[1] for call in calls])
             else:
                 plain = [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls]

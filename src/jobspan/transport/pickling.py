@@ -158,10 +158,21 @@ def _is_installed(file: str) -> bool:
 
 def modules_by_value() -> list[ModuleType]:
     """Return the loaded modules that only this machine can be trusted to have: the user's own."""
+    return _users_modules(tuple(sys.modules))
+
+
+@lru_cache(maxsize=8)
+def _users_modules(names: tuple[str, ...]) -> list[ModuleType]:
     found = []
-    for name, module in list(sys.modules.items()):
+    for name in names:
+        module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
-        if name != "__main__" and isinstance(file, str) and not _is_installed(file):
+        if (
+            module is not None
+            and name != "__main__"
+            and isinstance(file, str)
+            and not _is_installed(file)
+        ):
             found.append(module)
     return found
 

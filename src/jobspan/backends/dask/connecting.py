@@ -1,0 +1,131 @@
+"""From what the user typed to a Dask client: live, by address, of this task, or of a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from jobspan.errors import (
+    BackendUnreachableError,
+    MissingExtraError,
+    VersionMismatchError,
+)
+
+__all__ = ["check_versions", "connect", "inside_task", "start_cluster"]
+
+_PROBE = """
+def probe():
+    import sys
+    facts = {"Python": "%d.%d" % sys.version_info[:2]}
+    for name in ("jobspan", "cloudpickle"):
+        try:
+            facts[name] = __import__(name).__version__
+        except ImportError:
+            facts[name] = None
+    return facts
+"""
+
+
+def distributed() -> Any:
+    """Return the package ``distributed``.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import distributed as package
+    except ImportError as error:
+        raise MissingExtraError("backend 'dask'", "dask") from error
+    return package
+
+
+def inside_task() -> bool:
+    """Whether this thread runs a task of a Dask worker."""
+    package = sys.modules.get("distributed")
+    if package is None:
+        return False
+    try:
+        package.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def connect(address: str, timeout: float) -> Any:
+    """Return a client of the scheduler at an address.
+
+    Raises
+    ------
+    BackendUnreachableError
+        If nobody answers within `timeout` seconds.
+    """
+    package = distributed()
+    target = address.removeprefix("dask://")
+    if target.endswith(".json"):
+        arguments: dict[str, Any] = {"scheduler_file": target}
+    else:
+        arguments = {"address": target if "://" in target else f"tcp://{target}"}
+    try:
+        return package.Client(**arguments, timeout=timeout, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise BackendUnreachableError(
+            f"no Dask scheduler answers at {address!r} within {timeout:g} s ({error}). Check the "
+            "address, start one with 'dask scheduler', or pass backend='dask' for a cluster on "
+            "this machine"
+        ) from error
+
+
+def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
+    """Return a client of a new cluster on this machine, which the client closes with itself."""
+    package = distributed()
+    import dask
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        cluster = package.LocalCluster(
+            **{
+                "n_workers": n_workers,
+                "threads_per_worker": 1,
+                "processes": True,
+                "dashboard_address": None,
+                "silence_logs": 50,
+                **options,
+            }
+        )
+    return package.Client(cluster, set_as_default=False)
+
+
+def check_versions(client: Any) -> None:
+    """Refuse workers that could not understand what they are sent.
+
+    Raises
+    ------
+    VersionMismatchError
+        If jobspan is missing there, or versions differ in what matters.
+    """
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(_PROBE, namespace)
+    here = namespace["probe"]()
+    for worker, there in client.run(namespace["probe"]).items():
+        if there["jobspan"] is None:
+            raise VersionMismatchError(
+                f"Dask worker {worker} has no jobspan; install jobspan=={here['jobspan']} there"
+            )
+        for name, version in here.items():
+            if there[name] != version:
+                raise VersionMismatchError(
+                    f"Dask worker {worker} has {name} {there[name]}, this process {version}; they "
+                    "must be the same"
+                )
+
+
+def close(client: Any, *, own_cluster: bool) -> None:
+    """Close a client, and the cluster that was started for it."""
+    cluster = client.cluster if own_cluster else None
+    with contextlib.suppress(TimeoutError, OSError):
+        client.close(timeout=5)
+    if cluster is not None:
+        with contextlib.suppress(TimeoutError, OSError):
+            cluster.close(timeout=10)

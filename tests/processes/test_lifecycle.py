@@ -197,9 +197,9 @@ def test_fifty_interrupts_at_random_moments():
 def what_is_open():
     gc.collect()
     return (
-        len(os.listdir("/proc/self/fd")),
+        len(list(Path("/proc/self/fd").iterdir())),
         threading.active_count(),
-        sorted(os.listdir("/dev/shm")),
+        sorted(Path("/dev/shm").iterdir()),
         len(Path("/proc/self/maps").read_text().splitlines()),
     )
 
@@ -423,3 +423,25 @@ def test_one_slow_call_does_not_hold_what_was_queued_behind_it():
             next(results)
         assert time.monotonic() - begin < 1.0
         results.close()
+
+
+def test_a_block_that_was_entered_before_a_fork_says_so_in_the_child():
+    done = run_script(
+        """
+        import os
+        from jobspan import Parallel, delayed
+        from jobspan.errors import BackendError
+        with Parallel(n_jobs=2) as parallel:
+            parallel(delayed(abs)(i) for i in range(3))
+            child = os.fork()
+            if child == 0:
+                try:
+                    parallel(delayed(abs)(i) for i in range(3))
+                except BackendError as error:
+                    os._exit(10 if "fork" in str(error) else 11)
+                os._exit(12)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            print(parallel(delayed(abs)(i) for i in range(3)))
+        """
+    )
+    assert done.stdout == "10\n[0, 1, 2]\n", done.stderr

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_results_dropped_one_by_one_do_not_pile_up():
         for i, result in enumerate(parallel(delayed(fill)(i, 1_000_000) for i in range(100))):
             assert result["deep"][0][-1] == i
             del result
-    assert len(os.listdir("/proc/self/fd")) < 200
+    assert len(list(Path("/proc/self/fd").iterdir())) < 200
 
 
 def test_more_large_results_than_files_may_be_open():
@@ -91,12 +92,8 @@ def test_large_bytes_both_ways():
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_result_of_five_gigabytes_in_pieces():
-    (result,) = [
-        r
-        for r in Parallel(n_jobs=2)(
-            delayed(lambda n: [np.ones(n, dtype="u1") for _ in range(5)])(n) for n in [1 << 30]
-        )
-    ]
+    calls = (delayed(lambda n: [np.ones(n, dtype="u1") for _ in range(5)])(n) for n in [1 << 30])
+    (result,) = Parallel(n_jobs=2)(calls)
     assert sum(int(piece[-1]) * len(piece) for piece in result) == 5 << 30
 
 
@@ -117,18 +114,17 @@ def test_many_queued_batches_with_arguments_that_fill_the_socket():
 
 def no_room(script):
     """Run a script where neither shared memory nor temporary files have room."""
+    mounts = " && ".join(f"mount -t tmpfs -o size=2m none {f}" for f in ("/dev/shm", "/tmp"))
     return subprocess.run(
         [
-            "unshare", "--mount", "sh", "-c",
-            "mount -t tmpfs -o size=2m none /dev/shm && mount -t tmpfs -o size=2m none /tmp && "
-            'exec "$0" "$@"',
-            sys.executable, "-c", textwrap.dedent(script),
+            *("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$0" "$@"'),
+            *(sys.executable, "-c", textwrap.dedent(script)),
         ],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_small_shared_memory_is_no_obstacle():

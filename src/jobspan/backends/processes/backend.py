@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from jobspan.ambient import Settings
 from jobspan.backends.counting import jobs_asked_for
 from jobspan.backends.processes.launching import start_template
 from jobspan.cores import cpu_count
+from jobspan.errors import BackendError
 from jobspan.plans import Capabilities, Plan
 
 if TYPE_CHECKING:
@@ -68,7 +70,18 @@ class ProcessBackend:
         return Settings(backend="threads" if level <= 1 else "sequential", level=level)
 
     def open(self, plan: Plan) -> ProcessExecutor:
-        """Return an executor, whose workers start when they are needed."""
+        """Return an executor, whose workers start when they are needed.
+
+        Raises
+        ------
+        BackendError
+            If this system has no processes of the kind that is needed.
+        """
+        if not (hasattr(os, "posix_spawn") and hasattr(os, "fork")):
+            raise BackendError(
+                f"backend='processes' needs a POSIX system, and this is {sys.platform!r}; pass "
+                "backend='threads', or backend='dask' for a cluster on this machine"
+            )
         # The template loads its modules while this process loads the executor's.
         start_template()
         from jobspan.backends.processes.executor import ProcessExecutor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.poller import READABLE, WRITABLE, Waker, new_poller
 from jobspan.calls import Batch
 from jobspan.cores import cpu_count
-from jobspan.errors import TaskTimeoutError, TransportError, WorkerLostError
+from jobspan.errors import BackendError, TaskTimeoutError, TransportError, WorkerLostError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
 from jobspan.worker.run import Ran
@@ -77,6 +78,7 @@ class ProcessExecutor:
         self._terms = _terms(plan)
         self._idle_seconds = idle_seconds
         self._replacement = batches_before_replacement
+        self._process = os.getpid()
         self._poller = new_poller()
         self._waker = Waker()
         self._poller.register(self._waker.descriptor, READABLE)
@@ -97,6 +99,10 @@ class ProcessExecutor:
 
     def submit(self, batch: Batch) -> None:
         """Send a batch to a worker with nothing to do, start one, or queue it behind another."""
+        if os.getpid() != self._process:
+            raise BackendError(
+                "this Parallel block was entered before os.fork; enter one of its own in the child"
+            )
         self._in_flight.add(batch.number)
         self._place(Flight(batch))
 
@@ -123,6 +129,8 @@ class ProcessExecutor:
 
     def cancel(self) -> None:
         """Drop what has not started; give what runs a moment to end, then kill its worker."""
+        if os.getpid() != self._process:
+            return  # the workers are the parent's
         self._waiting.clear()
         self._assemblies.clear()
         self._in_flight.clear()
@@ -152,6 +160,8 @@ class ProcessExecutor:
         if self._closed:
             return
         self._closed = True
+        if os.getpid() != self._process:
+            return
         self.cancel()
         self._courier.close(self._knowledge())
         for worker in list(self._staff):
@@ -233,6 +243,8 @@ class ProcessExecutor:
 
     def _release(self, worker: Worker) -> None:
         """Strike a worker off the list; it is somebody else's afterwards, or nobody's."""
+        for flight in worker.flights:
+            self._courier.release(flight.references, self._knowledge())
         del self._staff[worker]
         self._single.pop(worker, None)
         self._double.pop(worker, None)

@@ -9,6 +9,7 @@ __all__ = ["StderrTail"]
 
 TAIL_BYTES = 4096
 TAIL_LINES = 15
+READS_AT_ONCE = 16
 
 
 class StderrTail:
@@ -25,8 +26,8 @@ class StderrTail:
         self._tail = b""
 
     def pump(self) -> bool:
-        """Pass on what there is; False at the end of the stream."""
-        while True:
+        """Pass on what there is, as far as it does not hold others up; False at the end."""
+        for _ in range(READS_AT_ONCE):
             try:
                 data = os.read(self.descriptor, 1 << 16)
             except BlockingIOError:
@@ -36,6 +37,7 @@ class StderrTail:
             self._tail = (self._tail + data)[-TAIL_BYTES:]
             with suppress(OSError):  # a closed stderr of our own is no reason to stop
                 _write_all(2, data)
+        return True
 
     def text(self) -> str:
         """Return the last lines that came."""

@@ -191,6 +191,12 @@ class EncodedRan:
     started: float
     seconds: float
 
+    @property
+    def size(self) -> int:
+        """Bytes of it all, where references are buffers themselves."""
+        shared = sum(getattr(reference, "nbytes", 0) for reference in self.values.references)
+        return len(self.values.payload) + shared + len(self.failures)
+
 
 def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = None) -> EncodedRan:
     """Encode what running a batch gave; a value that cannot be pickled fails its own call only."""

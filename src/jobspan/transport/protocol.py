@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -72,3 +72,24 @@ class EncodedBatch:
     functions: dict[str, Encoded] = field(default_factory=dict)
     token: str = ""
     context: Encoded = field(default_factory=lambda: Encoded(b""))
+
+    def all_references(self) -> list[Reference]:
+        """Return every reference in the batch and its functions, each once, sorted."""
+        found = [*self.batch.references]
+        for function in self.functions.values():
+            found += function.references
+        return sorted(set(found))
+
+    def picklable(self, places: Mapping[Reference, int] | None = None) -> EncodedBatch:
+        """Return the same with payloads as bytes, references replaced by their `places`."""
+
+        def plain(part: Encoded) -> Encoded:
+            references = [places[reference] for reference in part.references] if places else []
+            return Encoded(bytes(part.payload), references)
+
+        return EncodedBatch(
+            plain(self.batch),
+            {digest: plain(function) for digest, function in self.functions.items()},
+            self.token,
+            plain(self.context),
+        )

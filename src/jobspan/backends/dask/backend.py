@@ -17,9 +17,9 @@ from jobspan.backends.dask.connecting import (
     start_cluster,
 )
 from jobspan.backends.dask.executor import DaskExecutor
-from jobspan.backends.dask.scattering import Scattered
 from jobspan.cores import cpu_count
 from jobspan.plans import Capabilities, Plan
+from jobspan.transport.content import ContentStore
 
 __all__ = ["DaskBackend"]
 
@@ -91,7 +91,7 @@ class DaskBackend:
         self._client: Any = None
         self._owned = False
         self._own_cluster = False
-        self._scattered: Scattered | None = None
+        self._scattered: ContentStore | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._address!r})"
@@ -126,7 +126,11 @@ class DaskBackend:
         with self._lock:
             if self._client is None or self._client.status in ("closed", "closing"):
                 self._client = self._connect()
-                self._scattered = Scattered(self._client)
+                client = self._client
+                self._scattered = ContentStore(
+                    lambda array: client.scatter(array, hash=False),
+                    lambda future: future.status == "finished",
+                )
             return self._client
 
     def _connect(self) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from jobspan.backends.dask.connecting import distributed, inside_task
 from jobspan.backends.dask.running import run_batch
-from jobspan.backends.dask.scattering import Scattered
 from jobspan.calls import Batch
 from jobspan.errors import (
     BackendUnreachableError,
@@ -22,7 +22,9 @@ from jobspan.errors import (
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
 from jobspan.transport.batches import BatchEncoder, decode_ran
+from jobspan.transport.content import ContentStore, SharedOnce
 from jobspan.transport.protocol import EncodedBatch
+from jobspan.transport.remote import UNDECODED
 
 __all__ = ["DaskExecutor"]
 
@@ -54,7 +56,7 @@ class DaskExecutor:
         The connection.
     plan : Plan
         The settings.
-    scattered : Scattered
+    scattered : ContentStore
         The buffers that are on the cluster already.
     task_options : mapping
         Passed through to Dask with every task.
@@ -71,20 +73,18 @@ class DaskExecutor:
         self,
         client: Any,
         plan: Plan,
-        scattered: Scattered,
+        scattered: ContentStore,
         task_options: Mapping[str, Any],
         connect_timeout: float,
     ) -> None:
         self._client = client
         self._plan = plan
-        self._scattered = scattered
         self._task_options = task_options
-        self._encoder = BatchEncoder(self._share, plan.max_nbytes, by_value=True)
-        self._shared: dict[tuple[int, int], tuple[memoryview, int]] = {}
-        self._futures: list[Any] = []
-        self._used: list[int] = []
+        self._shared = SharedOnce(scattered)
+        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
         self._token = ""
         self._waiting: list[_Task] = []
+        self._suspects: deque[_Task] = deque()
         self._tasks: dict[str, _Task] = {}
         self._rerun: dict[int, tuple[Batch, dict[int, Any], dict[int, Failure], float]] = {}
         self._events: SimpleQueue[str | None] = SimpleQueue()
@@ -143,35 +143,25 @@ class DaskExecutor:
 
     # --- out ---------------------------------------------------------------------------
 
-    def _share(self, buffer: memoryview) -> int:
-        """Return the index of a scattered buffer; the same buffer is looked at once a call."""
-        import numpy as np
-
-        address = int(np.frombuffer(buffer, "u1").__array_interface__["data"][0])
-        known = self._shared.get((address, buffer.nbytes))
-        if known is None:
-            self._futures.append(self._scattered.future(buffer))
-            known = self._shared[address, buffer.nbytes] = (buffer, len(self._futures) - 1)
-        self._used.append(known[1])
-        return known[1]
-
     def submit(self, batch: Batch) -> None:
         """Take a batch; it is sent with the next look at what is completed."""
         if batch.context.token != self._token:
             self._token = batch.context.token
-            self._shared.clear()
+            self._shared.begin()
         self._waiting.append(_Task(batch))
 
     def _flush(self) -> None:
         """Send what waits, in one message to the scheduler where that can be."""
         waiting, self._waiting = self._waiting, []
+        if self._suspects and not any(task.lost for task in self._tasks.values()):
+            # One at a time: the call that is running when a worker dies is the one to blame.
+            waiting.append(self._suspects.popleft())
         keys: list[str] = []
         tasks: list[_Task] = []
         blobs: list[EncodedBatch] = []
         for task in waiting:
             self._serial += 1
             key = f"{_name(task.batch)}-{self._prefix}-{self._serial}"
-            self._used = []
             try:
                 encoded = self._encoder.encode(task.batch)
             except TransportError as error:
@@ -179,13 +169,13 @@ class DaskExecutor:
                 continue
             task.sent = len(encoded.batch.payload)
             self._tasks[key] = task
-            references = self._references(encoded)
+            references = encoded.all_references()
             if references:
                 self._send_one(key, task, encoded, references)
             else:
                 keys.append(key)
                 tasks.append(task)
-                blobs.append(_plain(encoded))
+                blobs.append(encoded.picklable())
         if blobs:
             mode, limit = self._plan.mmap_mode, self._plan.task_timeout
             futures = self._client.map(
@@ -194,12 +184,6 @@ class DaskExecutor:
             for key, task, future in zip(keys, tasks, futures, strict=True):
                 self._follow(key, task, future)
 
-    def _references(self, encoded: EncodedBatch) -> list[int]:
-        found = [*encoded.batch.references]
-        for function in encoded.functions.values():
-            found += function.references
-        return sorted(set(found))
-
     def _send_one(
         self, key: str, task: _Task, encoded: EncodedBatch, references: list[int]
     ) -> None:
@@ -207,10 +191,10 @@ class DaskExecutor:
         places = {index: place for place, index in enumerate(references)}
         future = self._client.submit(
             run_batch,
-            _plain(encoded, places),
+            encoded.picklable(places),
             self._plan.mmap_mode,
             self._plan.task_timeout,
-            *(self._futures[index] for index in references),
+            *(self._shared.handles[index] for index in references),
             key=key,
             pure=False,
             **self._task_options,
@@ -238,7 +222,9 @@ class DaskExecutor:
         outcomes: list[Outcome] = []
         deadline = None if timeout is None else time.monotonic() + timeout
         while not outcomes:
-            while self._waiting:
+            while self._waiting or (
+                self._suspects and not any(task.lost for task in self._tasks.values())
+            ):
                 self._flush()
             if not self._tasks:
                 break
@@ -278,15 +264,15 @@ class DaskExecutor:
         batch, size = task.batch, len(task.batch.calls)
         if result is not None and not isinstance(result, BaseException):
             worker, encoded = result
-            ran = decode_ran(encoded, size)
-            if -1 in ran.failures:  # the worker could not decode the batch
-                failure = ran.failures[-1]
+            ran = decode_ran(encoded, size, _itself)
+            if UNDECODED in ran.failures:
+                failure = ran.failures[UNDECODED]
                 if size > 1:
                     self._split(batch)
                 else:
                     self._arrived(Outcome.of_failure(batch.number, size, failure), batch, outcomes)
                 return
-            received = len(encoded.values.payload)
+            received = encoded.size
             outcome = Outcome(
                 batch.number,
                 ran.values,
@@ -312,7 +298,7 @@ class DaskExecutor:
             self._rerun[batch.number] = (batch, {}, {}, 0.0)
         for offset, call in enumerate(batch.calls):
             single = Batch(batch.number, batch.first + offset, (call,), batch.context, offset)
-            self._waiting.append(_Task(single, lost or 1))
+            (self._suspects if lost else self._waiting).append(_Task(single, lost))
 
     def _arrived(self, outcome: Outcome, batch: Batch, outcomes: list[Outcome]) -> None:
         """Hand an outcome on, or put it into its place in a batch that was run call by call."""
@@ -343,6 +329,7 @@ class DaskExecutor:
     def cancel(self) -> None:
         """Cancel all tasks and let them go."""
         self._waiting.clear()
+        self._suspects.clear()
         self._rerun.clear()
         futures = [
             task.future
@@ -361,8 +348,7 @@ class DaskExecutor:
         try:
             self.cancel()
         finally:
-            self._futures.clear()
-            self._shared.clear()
+            self._shared.close()
             self._leave()
 
     def _leave(self) -> None:
@@ -380,20 +366,9 @@ class _runner:  # noqa: N801 - a function with its settings, which Dask pickles 
         return run_batch(encoded, self._mode, self._limit)
 
 
-def _plain(encoded: EncodedBatch, places: Mapping[int, int] | None = None) -> EncodedBatch:
-    """Return a batch whose payloads are bytes, which Dask pickles, its references renumbered."""
-    from jobspan.transport.protocol import Encoded
-
-    def plain(part: Encoded) -> Encoded:
-        references = [places[index] for index in part.references] if places else []
-        return Encoded(bytes(part.payload), references)
-
-    return EncodedBatch(
-        plain(encoded.batch),
-        {digest: plain(function) for digest, function in encoded.functions.items()},
-        encoded.token,
-        plain(encoded.context),
-    )
+def _itself(reference: Any) -> Any:
+    """Return the buffer of a result, its own reference here, as one that can be written."""
+    return bytearray(reference)
 
 
 def _name(batch: Batch) -> str:

@@ -1,4 +1,4 @@
-"""What runs in a Dask worker: one batch, decoded, run and encoded."""
+"""What runs in a Dask worker: one batch, perhaps within a time limit."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobspan.calls import Call, CallContext
-from jobspan.errors import TaskTimeoutError, TransportError
+from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind
-from jobspan.transport.batches import BatchDecoder, EncodedRan, encode_ran
-from jobspan.transport.protocol import Encoded, EncodedBatch
+from jobspan.transport.batches import EncodedRan
+from jobspan.transport.protocol import EncodedBatch
+from jobspan.transport.remote import run_encoded
 from jobspan.worker.context import entered
 from jobspan.worker.run import Ran, run_calls
 
 __all__ = ["run_batch"]
-
-_decoder = BatchDecoder()
 
 
 def run_batch(
@@ -29,30 +28,21 @@ def run_batch(
     encoded : EncodedBatch
         The batch; its references are indexes into `shared`.
     mode : str or None
-        ``"c"``: every call gets private copies of shared buffers.
+        How shared buffers arrive.
     task_timeout : float or None
         Seconds after which a call is given up.
     *shared : buffer
         What was scattered.
     """
-
-    def fetch(index: int) -> Any:
-        view = memoryview(shared[index])
-        return bytearray(view) if mode in ("c", "r+", "w+") else view.toreadonly()
-
     name, identity = _worker()
-    try:
-        payload = encoded.batch
-        _decoder.learn(encoded, fetch)
-        context, calls = _decoder.decode(Encoded(payload.payload, payload.references), fetch)
-    except TransportError as error:
-        return name, encode_ran(Ran([], {-1: Failure(error)}, 0.0, 0.0))
-    if task_timeout is None:
-        with entered(context, identity):
-            ran = run_calls(calls)
-    else:
-        ran = _run_within(task_timeout, context, calls, identity)
-    return name, encode_ran(ran)
+    run = None
+    if task_timeout is not None:
+        limit = task_timeout
+
+        def run(context: CallContext, calls: Sequence[Call]) -> Ran:
+            return _run_within(limit, context, calls, identity)
+
+    return name, run_encoded(encoded, shared, mode, identity, run)
 
 
 def _worker() -> tuple[str, object]:

@@ -1,25 +1,15 @@
 """The local process pool beside joblib with loky and ``concurrent.futures``.
 
-Each case lists its contestants; a contestant is Python source whose last line sets ``seconds``, and
-sometimes ``megabytes``. Every one runs in a fresh interpreter, so that nobody finds another's pool
-warm; the contestants of a case take turns, and medians are compared. Cases of a cold start are
-timed from outside, start and exit of the interpreter included.
-
-Run by hand: ``python benchmarks/processes.py [words of case names]``.
+Contestants are sources, each run in a fresh interpreter, so that nobody finds another's pool warm.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
-import sys
 import textwrap
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-__all__ = ["CASES", "Case", "Contestant", "measure"]
+from benchmarks.contest import Case, Contestant
+
+__all__ = ["CASES"]
 
 LIBRARIES = {
     "jobspan": "from jobspan import Parallel, delayed",
@@ -39,45 +29,6 @@ def timed(function, times=5):
         taken.append(time.perf_counter() - begin)
     return statistics.median(taken)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """One side of a case.
-
-    Parameters
-    ----------
-    source : str
-        What it runs; sets ``seconds`` unless the case is timed from outside.
-    cold : bool
-        Whether the whole life of the interpreter is what is timed.
-    """
-
-    source: str
-    cold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is measured, and what must be reached.
-
-    Parameters
-    ----------
-    name : str
-        What is measured.
-    contestants : mapping of str to Contestant
-        By the library's name; ``jobspan`` is one of them.
-    at_most : mapping of str to float
-        How many times a peer's seconds jobspan may take; ``"ideal"``: how many times 1.0, for cases
-        whose contestants report seconds as a multiple of what cannot be beaten.
-    memory_of : str or None
-        The peer whose parent's memory must not be exceeded.
-    """
-
-    name: str
-    contestants: Mapping[str, Contestant]
-    at_most: Mapping[str, float]
-    memory_of: str | None = None
 
 
 def _warm(library: str, body: str) -> Contestant:
@@ -226,53 +177,3 @@ CASES = [
         {"ideal": 1.1},
     ),
 ]
-
-
-def measure(contestant: Contestant) -> dict[str, float]:
-    """Run a contestant once in a fresh interpreter; return its seconds, and megabytes if told."""
-    source = contestant.source
-    if not contestant.cold:
-        source += (
-            "\nimport json\nprint(json.dumps({k: v for k, v in globals().items() "
-            "if k in ('seconds', 'megabytes')}))"
-        )
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=300
-    )
-    if contestant.cold:
-        return {"seconds": time.perf_counter() - begin}
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def main(words: list[str], rounds: int = 3) -> None:
-    """Measure the cases whose names hold one of `words` and print a table."""
-    for case in CASES:
-        if words and not any(word in case.name for word in words):
-            continue
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in case.contestants}
-        for _ in range(rounds):
-            for name, contestant in case.contestants.items():
-                found[name].append(measure(contestant))
-        medians = {
-            name: statistics.median(each["seconds"] for each in results)
-            for name, results in found.items()
-        }
-        ours = medians["jobspan"]
-        print(case.name)
-        for peer, bound in case.at_most.items():
-            ratio = ours / medians.get(peer, 1.0)
-            verdict = "reached" if ratio <= bound else "MISSED"
-            beside = f"{medians[peer]:9.4f} s" if peer in medians else " " * 11
-            print(f"  {ours:9.4f} | {peer:8} {beside} | {ratio:.3f} of {bound:.3f} {verdict}")
-        if case.memory_of:
-            memory = {
-                name: statistics.median(each["megabytes"] for each in results)
-                for name, results in found.items()
-            }
-            print(f"  parent's memory: {', '.join(f'{n} {m:.0f} MB' for n, m in memory.items())}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

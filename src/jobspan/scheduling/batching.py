@@ -14,6 +14,9 @@ GROWTH = 8
 LARGEST = 8192
 """No automatic batch is larger: it bounds what is lost with a worker, and what waits in memory."""
 
+LEAST_SECONDS = 0.000_2
+"""Towards the end of the calls, batches shrink, but not below what a round trip is worth."""
+
 SHORT_SECONDS = 0.02
 """Batches that end sooner than this are kept two deep a worker, longer ones one deep."""
 
@@ -86,7 +89,8 @@ class BatchSizer:
         wanted = self._target / max(self._seconds_a_call, 1e-9)
         size = int(min(wanted, self._last * GROWTH, LARGEST))
         if remaining is not None:
-            size = min(size, remaining // (4 * workers))
+            share = remaining // (4 * workers)
+            size = min(size, max(share, int(LEAST_SECONDS / max(self._seconds_a_call, 1e-9))))
         return max(1, size)
 
     @property

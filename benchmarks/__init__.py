@@ -1,0 +1,1 @@
+"""Benchmarks that anyone can run: jobspan beside what a user would pick instead."""

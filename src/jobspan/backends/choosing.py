@@ -141,7 +141,8 @@ def _call_factory(factory: BackendFactory, name: str, options: dict[str, Any]) -
     try:
         return factory(**options)
     except TypeError as error:
-        if options and "unexpected keyword argument" in str(error):
+        text = str(error)
+        if options and ("unexpected keyword argument" in text or "takes no arguments" in text):
             raise TypeError(f"backend {name!r} does not take these options: {error}") from error
         raise
 

@@ -172,7 +172,7 @@ def test_uneven_calls_are_balanced() -> None:
 
 
 def test_a_slow_turn_shrinks_batches() -> None:
-    durations = [1e-6] * 20_000 + [0.5] * 40
+    durations = [1e-6] * 20_000 + [0.05] * 400
     calls = [(identity, (seconds, i), {}) for i, seconds in enumerate(durations)]
     simulation = Simulation(4)
     run(simulation, calls, SchedulingPolicy(), total=None)

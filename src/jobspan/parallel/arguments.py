@@ -14,8 +14,8 @@ from jobspan.scheduling.policy import OnError
 from jobspan.scheduling.retrying import RetryPolicy
 
 __all__ = [
+    "CallChecker",
     "ReturnAs",
-    "checked_calls",
     "read_batch_size",
     "read_bytes",
     "read_choice",
@@ -186,34 +186,63 @@ def _pre_dispatch_forms(value: object) -> str:
     )
 
 
-def checked_calls(
-    calls: Iterable[Any],
-    wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-) -> Iterator[Call]:
-    """Yield the calls, refusing what is none.
+class CallChecker:
+    """Looks at calls as they are read, and refuses what is none.
 
     Parameters
     ----------
-    calls : iterable
-        What the user passed, read lazily.
     wrap : callable or None
         Replaces each function, asked once for a run of the same one.
     """
-    last: object = None
-    wrapped: Any = None
-    for index, call in enumerate(calls):
-        if type(call) is not tuple or len(call) != 3:
-            raise TypeError(
-                f"call {index} is {type(call).__name__} {_short(call)}, not a call; write "
-                "delayed(function)(arguments) for each, as in "
-                "Parallel()(delayed(f)(x) for x in xs)"
-            )
-        function = call[0]
-        if function is not last:
+
+    def __init__(
+        self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    ) -> None:
+        self._wrap = wrap
+        self._last: object = None
+        self._wrapped: Any = None
+
+    def __call__(self, calls: list[Any], first: int) -> list[Call]:
+        """Return the calls, `first` being the index of the first of them.
+
+        Raises
+        ------
+        TypeError
+            If one is no call, or its function cannot run in a worker.
+        """
+        if set(map(type, calls)) - {tuple} or set(map(len, calls)) - {3}:
+            for offset, call in enumerate(calls):
+                if type(call) is not tuple or len(call) != 3:
+                    raise TypeError(
+                        f"call {first + offset} is {type(call).__name__} {_short(call)}, not a "
+                        "call; write delayed(function)(arguments) for each, as in "
+                        "Parallel()(delayed(f)(x) for x in xs)"
+                    )
+        if self._wrap is not None:
+            return [(self._replaced(call[0]), call[1], call[2]) for call in calls]
+        last = self._last
+        for function, _, _ in calls:
+            if function is not last:
+                _check_function(function)
+                last = function
+        self._last = last
+        return calls
+
+    def _replaced(self, function: Any) -> Any:
+        if function is not self._last:
             _check_function(function)
-            last = function
-            wrapped = wrap(function) if wrap is not None else None
-        yield call if wrapped is None else (wrapped, call[1], call[2])
+            self._last = function
+            assert self._wrap is not None
+            self._wrapped = self._wrap(function)
+        return self._wrapped
+
+    def each(self, calls: Iterable[Any]) -> Iterator[Call]:
+        """Yield calls, each looked at when it is read."""
+        for index, call in enumerate(calls):
+            if type(call) is not tuple or len(call) != 3 or call[0] is not self._last or self._wrap:
+                yield self([call], index)[0]
+            else:
+                yield call
 
 
 def _check_function(function: object) -> None:

@@ -17,8 +17,8 @@ from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
 from jobspan.executors import Backend, Executor
 from jobspan.parallel.arguments import (
+    CallChecker,
     ReturnAs,
-    checked_calls,
     read_batch_size,
     read_bytes,
     read_on_error,
@@ -369,8 +369,8 @@ max_pending, propagate
             return self._run_inline(iterable)
         return self._run_executor(iterable, n_jobs, bounded=bounded)
 
-    def _calls(self, iterable: Iterable[Any]) -> Iterator[Any]:
-        return checked_calls(iterable, None if self.memory is None else self.memory.cache)
+    def _checker(self) -> CallChecker:
+        return CallChecker(None if self.memory is None else self.memory.cache)
 
     def _policy(self, n_jobs: int, *, bounded: bool) -> SchedulingPolicy:
         values = self._choice.values
@@ -413,7 +413,7 @@ max_pending, propagate
             and policy.on_error == "raise"
             and policy.retries.never
         )
-        calls = self._calls(iterable)
+        calls = self._checker().each(iterable)
         if plain:
             results = plain_loop(calls)
         else:
@@ -457,9 +457,10 @@ max_pending, propagate
             executor,
             self._context(n_jobs),
             policy,
-            self._calls(iterable),
+            iterable,
             self._track(n_jobs),
             numbers=self._numbers,
+            check=self._checker(),
             total=self.n_tasks,
             dice=_dice(policy),
         )

@@ -14,7 +14,7 @@ GROWTH = 8
 LARGEST = 8192
 """No automatic batch is larger: it bounds what is lost with a worker, and what waits in memory."""
 
-LEAST_SECONDS = 0.000_2
+LEAST_SECONDS = 0.000_02
 """Towards the end of the calls, batches shrink, but not below what a round trip is worth."""
 
 SHORT_SECONDS = 0.02

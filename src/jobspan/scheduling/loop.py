@@ -108,6 +108,8 @@ class Scheduler:
         The user's calls, read only as far as they are dispatched.
     observer : Observer
         Is told what happens.
+    check : callable or None
+        Given calls as they were read and the index of the first, returns them or refuses them.
     total : int or None
         How many calls there are, where it is known beforehand.
     numbers : iterator of int
@@ -133,6 +135,7 @@ class Scheduler:
         observer: Observer,
         *,
         numbers: Iterator[int],
+        check: Callable[[list[Any], int], list[Call]] | None = None,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         idle: Callable[[float | None], object] | None = None,
@@ -143,6 +146,7 @@ class Scheduler:
         self._context = context
         self._policy = policy
         self._source = iter(calls)
+        self._check = check
         self._observer = observer
         self._total = total
         self._clock = clock
@@ -151,7 +155,8 @@ class Scheduler:
         self._sizer = BatchSizer(policy.batch_size, policy.target_seconds)
         self._read = 0
         self._exhausted = False
-        self._ready: deque[tuple[int, Call]] = deque()
+        self._ready: deque[tuple[Sequence[int], list[Call]]] = deque()
+        self._ready_calls = 0
         self._flights: dict[int, tuple[Batch, Sequence[int]]] = {}
         self._retries: list[_Retry] = []
         self._arrived: dict[int, tuple[int, list[Any]]] = {}
@@ -258,47 +263,69 @@ class Scheduler:
         """Return the next batch's calls with their indexes; empty where none is at hand."""
         workers = self._executor.workers
         if self._policy.pre_dispatch is None and not self._exhausted:
-            self._read_ahead(list(self._source), ended=True)
+            self._queue(self._take(None), ended=True)
         known = self._read if self._exhausted else self._total
-        remaining = None if known is None else max(known - self._read + len(self._ready), 0)
+        remaining = None if known is None else max(known - self._read + self._ready_calls, 0)
         size = self._sizer.size(workers, remaining)
         if self._sizing is not None and self._sizer.automatic:
             size = self._sizing.batch_size() or size
         if not self._ready and not self._exhausted:
-            calls = list(islice(self._source, size))
+            calls = self._take(size)
             ended = len(calls) < size
             if ended and self._sizer.automatic:
                 # The iterable ends here: share its last calls out evenly.
                 size = max(1, len(calls) // (2 * workers))
             if len(calls) > size or (calls and _recallable(calls[0][0])):
-                self._read_ahead(calls, ended=ended)
+                self._queue(calls, ended=ended)
             else:
                 first = self._read
                 self._read += len(calls)
                 if ended:
                     self._end()
                 return range(first, self._read), calls
-        taken = [self._ready.popleft() for _ in range(min(size, len(self._ready)))]
-        return [index for index, _ in taken], [call for _, call in taken]
+        return self._from_queue(size)
 
-    def _read_ahead(self, calls: list[Call], *, ended: bool) -> None:
+    def _take(self, count: int | None) -> list[Call]:
+        """Read so many calls of the user's iterable, or all; refuse what is none."""
+        calls = list(self._source if count is None else islice(self._source, count))
+        return self._check(calls, self._read) if self._check is not None else calls
+
+    def _from_queue(self, size: int) -> tuple[Sequence[int], Sequence[Call]]:
+        """Return at most so many calls that were read ahead."""
+        if not self._ready:
+            return (), ()
+        indexes, calls = self._ready[0]
+        if len(calls) <= size:
+            self._ready.popleft()
+        else:
+            self._ready[0] = (indexes[size:], calls[size:])
+            indexes, calls = indexes[:size], calls[:size]
+        self._ready_calls -= len(calls)
+        return indexes, calls
+
+    def _queue(self, calls: list[Call], *, ended: bool) -> None:
         """Queue calls that were read, but for those whose results are found stored."""
-        if not ended and _recallable(calls[0][0]):
+        recallable = bool(calls) and _recallable(calls[0][0])
+        if recallable and not ended:
             more = max(0, LOOK_AHEAD - len(calls))
-            further = list(islice(self._source, more))
+            further = self._take(more)
             calls += further
             ended = len(further) < more
         first = self._read
         self._read += len(calls)
-        found = self._recall(calls)
-        for offset, value in found.items():
-            self._arrive(first + offset, 1, [value])
+        indexes: Sequence[int] = range(first, self._read)
+        found = self._recall(calls) if recallable else {}
         if found:
+            for offset, value in found.items():
+                self._arrive(first + offset, 1, [value])
             self._observer.recalled(len(found))
             self._observer.settled(len(found), 0)
-        self._ready.extend(
-            (first + offset, call) for offset, call in enumerate(calls) if offset not in found
-        )
+            missing = [offset for offset in range(len(calls)) if offset not in found]
+            indexes = [first + offset for offset in missing]
+            calls = [calls[offset] for offset in missing]
+        if calls:
+            self._ready.append((indexes, calls))
+            self._ready_calls += len(calls)
         if ended:
             self._end()
 
@@ -359,7 +386,7 @@ class Scheduler:
             received = outcome.bytes_received or size * sys.getsizeof(outcome.values[-1])
             self._bytes_a_result += 0.5 * (received / size - self._bytes_a_result)
         if not outcome.failures:
-            if size == 1 or type(indexes) is range:
+            if size == 1 or isinstance(indexes, range):
                 self._arrive(indexes[0], size, list(outcome.values))
             else:
                 for index, value in zip(indexes, outcome.values, strict=True):

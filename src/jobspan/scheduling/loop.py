@@ -157,6 +157,7 @@ class Scheduler:
         self._exhausted = False
         self._ready: deque[tuple[Sequence[int], list[Call]]] = deque()
         self._ready_calls = 0
+        self._ready_start = 0
         self._flights: dict[int, tuple[Batch, Sequence[int]]] = {}
         self._retries: list[_Retry] = []
         self._arrived: dict[int, tuple[int, list[Any]]] = {}
@@ -295,13 +296,16 @@ class Scheduler:
         if not self._ready:
             return (), ()
         indexes, calls = self._ready[0]
-        if len(calls) <= size:
+        start = self._ready_start
+        end = start + size
+        if end >= len(calls):
             self._ready.popleft()
+            self._ready_start = 0
         else:
-            self._ready[0] = (indexes[size:], calls[size:])
-            indexes, calls = indexes[:size], calls[:size]
-        self._ready_calls -= len(calls)
-        return indexes, calls
+            self._ready_start = end
+        taken = calls[start:end]
+        self._ready_calls -= len(taken)
+        return indexes[start:end], taken
 
     def _queue(self, calls: list[Call], *, ended: bool) -> None:
         """Queue calls that were read, but for those whose results are found stored."""

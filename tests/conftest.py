@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,12 @@ from jobspan.testing.servers import (
     Server,
     ServerUnavailableError,
 )
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background ignores Ctrl-C, and so would every program that
+    # the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _session(kind: type[Server]) -> Iterator[Server]:

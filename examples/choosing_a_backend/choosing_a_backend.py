@@ -2,7 +2,7 @@
 
 import os
 
-from jobspan import Parallel, delayed, effective_n_jobs, parallel_config
+from jobspan import Parallel, delayed, parallel_config
 
 
 def word_lengths(line):
@@ -23,7 +23,7 @@ print(Parallel(n_jobs=2, backend="threads")(delayed(word_lengths)(line) for line
 # 2. As a context, for all calls inside it, those of libraries too. An address works as well:
 #    parallel_config("dask://scheduler:8786") or parallel_config("ray://head:10001").
 with parallel_config(backend=os.environ.get("JOBSPAN_BACKEND", "processes"), n_jobs=2):
-    print("longest word:", longest(), "with", effective_n_jobs(None), "jobs")
+    print("longest word:", longest())
 
 # 3. As JOBSPAN_BACKEND and JOBSPAN_N_JOBS in the environment, for a script that says nothing.
 print("longest word:", longest())

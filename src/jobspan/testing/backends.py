@@ -231,6 +231,7 @@ class BackendConformance:
     def test_generator_unordered(self) -> None:
         """``return_as="generator_unordered"`` yields every result once, as they come."""
         parallel = Parallel(return_as="generator_unordered", batch_size=1)
+        list(parallel(delayed(sleep_and_return)(0.05, i) for i in range(8)))  # workers start
         slow_first = [(0.5, 0), *((0.0, i) for i in range(1, 10))]
         results = list(parallel(delayed(sleep_and_return)(s, i) for s, i in slow_first))
         assert sorted(results) == list(range(10))

@@ -241,6 +241,7 @@ class SeaweedFS(_S3Server):
             f"-s3.port={s3}",
             f"-s3.config={config}",
             f"-s3.port.grpc={grpc[0]}",
+            "-s3.port.iceberg=0",  # else a fixed port, which a second server would find taken
             f"-master.port={master}",
             f"-master.port.grpc={grpc[1]}",
             "-master.volumeSizeLimitMB=512",

@@ -14,6 +14,9 @@ from jobspan.errors import (
 
 __all__ = ["check_versions", "connect", "inside_task", "start_cluster"]
 
+START_SECONDS = 60
+"""How long the workers of a cluster on this machine may take to start."""
+
 _PROBE = """
 def probe():
     import sys
@@ -79,22 +82,54 @@ def connect(address: str, timeout: float) -> Any:
 
 
 def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
-    """Return a client of a new cluster on this machine, which the client closes with itself."""
+    """Return a client of a new cluster on this machine, which the client closes with itself.
+
+    Its workers are started by a command, not by `multiprocessing`, which would import the user's
+    script again and so ask for a main guard.
+    """
     package = distributed()
     import dask
+    from distributed.deploy.spec import SpecCluster
 
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        cluster = package.LocalCluster(
-            **{
-                "n_workers": n_workers,
-                "threads_per_worker": 1,
-                "processes": True,
-                "dashboard_address": None,
-                "silence_logs": 50,
-                **options,
+        if sys.platform == "win32" or options:
+            cluster = package.LocalCluster(
+                **{
+                    "n_workers": n_workers,
+                    "threads_per_worker": 1,
+                    "dashboard_address": None,
+                    "silence_logs": 50,
+                    **options,
+                }
+            )
+        else:
+            from distributed.deploy.subprocess import SubprocessWorker
+
+            worker = {
+                "cls": SubprocessWorker,
+                "options": {
+                    "worker_class": "distributed.Nanny",
+                    "worker_kwargs": {
+                        "nthreads": 1,
+                        "host": "127.0.0.1",
+                        "dashboard": False,
+                        "silence_logs": 50,
+                    },
+                },
             }
-        )
-    return package.Client(cluster, set_as_default=False)
+            scheduler = {
+                "cls": package.Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
+            }
+            cluster = SpecCluster(  # type: ignore[no-untyped-call]
+                workers=dict.fromkeys(range(n_workers), worker),
+                scheduler=scheduler,
+                name="jobspan",
+                silence_logs=50,
+            )
+    client = package.Client(cluster, set_as_default=False)
+    client.wait_for_workers(n_workers, timeout=START_SECONDS)
+    return client
 
 
 def check_versions(client: Any) -> None:

@@ -17,7 +17,6 @@ from jobspan.testing.servers import (
     ServerUnavailableError,
 )
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores Ctrl-C, and so would every program that
     # the tests start and interrupt.

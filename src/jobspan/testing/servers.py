@@ -241,7 +241,9 @@ class SeaweedFS(_S3Server):
             f"-s3.port={s3}",
             f"-s3.config={config}",
             f"-s3.port.grpc={grpc[0]}",
-            "-s3.port.iceberg=0",  # else a fixed port, which a second server would find taken
+            # Else fixed ports, which a second server would find taken.
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
             f"-master.port={master}",
             f"-master.port.grpc={grpc[1]}",
             "-master.volumeSizeLimitMB=512",

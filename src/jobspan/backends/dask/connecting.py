@@ -88,8 +88,9 @@ def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
     script again and so ask for a main guard.
     """
     package = distributed()
-    import dask
     from distributed.deploy.spec import SpecCluster
+
+    import dask
 
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         if sys.platform == "win32" or options:

@@ -23,7 +23,7 @@ class WorkerActor:
         """Return what must be the same here and where batches come from."""
         import cloudpickle
 
-        from jobspan import __version__
+        from jobspan._version import __version__
 
         return {
             "Python": f"{sys.version_info.major}.{sys.version_info.minor}",

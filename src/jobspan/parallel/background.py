@@ -26,6 +26,8 @@ class BackgroundRun:
         What runs.
     finish : callable
         Called in the thread when the scheduler has ended in whatever way; closes the executor.
+    consumed : callable
+        Called in the consumer's thread when the generator has ended in whatever way.
 
     Notes
     -----
@@ -33,9 +35,12 @@ class BackgroundRun:
     variables. One consumer at a time.
     """
 
-    def __init__(self, scheduler: Scheduler, finish: Callable[[], None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, finish: Callable[[], None], consumed: Callable[[], None]
+    ) -> None:
         self._scheduler = scheduler
         self._finish = finish
+        self._consumed = consumed
         self._chunks: deque[list[Any]] = deque()
         self._error: BaseException | None = None
         self._ended = False
@@ -95,7 +100,10 @@ class BackgroundRun:
                 error, self._error = self._error, None
                 raise error
         finally:
-            self._stop(complete=complete, taken=taken)
+            try:
+                self._stop(complete=complete, taken=taken)
+            finally:
+                self._consumed()
 
     def _stop(self, *, complete: bool, taken: int) -> None:
         if not complete:

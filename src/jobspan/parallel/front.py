@@ -467,7 +467,7 @@ max_pending, propagate
         self._scheduler = scheduler
         if not bounded:
             return self._collected(scheduler)
-        generator = BackgroundRun(scheduler, self._finish).results()
+        generator = BackgroundRun(scheduler, self._end, self._release).results()
         next(generator)
         return generator
 
@@ -531,13 +531,17 @@ max_pending, propagate
             initializer=self._initializer,
         )
 
-    def _finish(self) -> None:
+    def _end(self) -> None:
         """End a call: its time is noted, and its workers go back unless a block keeps them."""
         self._tracker.finish()
         self._scheduler = None
+        if not self._managed:
+            self._close()
+
+    def _finish(self) -> None:
+        """End a call whose results the caller has: another may begin."""
         try:
-            if not self._managed:
-                self._close()
+            self._end()
         finally:
             self._release()
 

@@ -105,12 +105,20 @@ class BackgroundRun:
             finally:
                 self._consumed()
 
-    def _stop(self, *, complete: bool, taken: int) -> None:
-        if not complete:
-            self._scheduler.stop()
+    def stop(self) -> None:
+        """Cancel what runs, and wait for the thread to end."""
+        self._scheduler.stop()
+        self._join()
+
+    def _join(self) -> None:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=STOP_SECONDS)
-        if not complete:
+
+    def _stop(self, *, complete: bool, taken: int) -> None:
+        if complete:
+            self._join()
+        else:
+            self.stop()
             _warn_unused(self._scheduler, taken)
         self._chunks.clear()
 

@@ -175,6 +175,7 @@ max_pending, propagate
         )
         self._executor: Executor | None = None
         self._scheduler: Scheduler | None = None
+        self._background: BackgroundRun | None = None
         self._managed = False
         self._running = threading.Lock()
         self._numbers = count()
@@ -255,6 +256,9 @@ max_pending, propagate
         trace: TracebackType | None,
     ) -> None:
         self._managed = False
+        background, self._background = self._background, None
+        if background is not None:
+            background.stop()  # its thread uses the executor
         self._close()
 
     def _close(self) -> None:
@@ -467,7 +471,8 @@ max_pending, propagate
         self._scheduler = scheduler
         if not bounded:
             return self._collected(scheduler)
-        generator = BackgroundRun(scheduler, self._end, self._release).results()
+        self._background = BackgroundRun(scheduler, self._end, self._release)
+        generator = self._background.results()
         next(generator)
         return generator
 

@@ -260,6 +260,17 @@ class BackendConformance:
             parallel(delayed(square)(i) for i in range(5))
         assert list(generator) == [0, 1, 4, 9, 16]
 
+    def test_block_left_with_a_generator_open(self) -> None:
+        """Leaving a ``with`` block ends its open generator, and leaves nothing running."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Parallel(return_as="generator") as parallel:
+                generator = parallel(delayed(sleep_and_return)(0.01, i) for i in range(10_000))
+                assert next(generator) == 0
+            if not self.sequential:
+                assert len(list(generator)) < 9_999
+        assert Parallel()([delayed(square)(3)]) == [9]
+
     def test_slow_consumer(self) -> None:
         """A consumer that is slower than the workers bounds what is computed ahead of it."""
         read: list[int] = []

@@ -197,7 +197,7 @@ def test_functions_and_contexts_are_sent_once() -> None:
         encoded = encoder.encode(batch((add, (1,), {}), (add, (2,), {"y": 3}), (abs, (-1,), {})))
         decoder.learn(encoded)
     assert decoder.missing(list(encoded.functions)) == []
-    _, calls = decoder.decode(encoded.batch)
+    _, calls, _ = decoder.decode(encoded.batch)
     assert [f(*args, **kwargs) for f, args, kwargs in calls] == [11, 15, 1]
     assert len(encoded.batch.payload) < 300
 
@@ -213,7 +213,7 @@ def test_a_closure_is_as_it_is_when_the_call_begins() -> None:
         context = CallContext(settings=Settings())
         encoded = encoder.encode(batch((add, (1,), {}), context=context))
         decoder.learn(encoded)
-        _, ((function, args, _),) = decoder.decode(encoded.batch)
+        _, ((function, args, _),), _ = decoder.decode(encoded.batch)
         assert function(*args) == expected
         state["offset"] = 5
 

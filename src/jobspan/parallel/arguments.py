@@ -210,23 +210,31 @@ class CallChecker:
         TypeError
             If one is no call, or its function cannot run in a worker.
         """
-        if set(map(type, calls)) - {tuple} or set(map(len, calls)) - {3}:
-            for offset, call in enumerate(calls):
-                if type(call) is not tuple or len(call) != 3:
-                    raise TypeError(
-                        f"call {first + offset} is {type(call).__name__} {_short(call)}, not a "
-                        "call; write delayed(function)(arguments) for each, as in "
-                        "Parallel()(delayed(f)(x) for x in xs)"
-                    )
-        if self._wrap is not None:
-            return [(self._replaced(call[0]), call[1], call[2]) for call in calls]
+        if set(map(type, calls)) - {tuple}:
+            self._refuse(calls, first)
         last = self._last
-        for function, _, _ in calls:
-            if function is not last:
-                _check_function(function)
-                last = function
+        try:
+            if self._wrap is not None:
+                return [(self._replaced(each), args, kwargs) for each, args, kwargs in calls]
+            for function, _, _ in calls:
+                if function is not last:
+                    _check_function(function)
+                    last = function
+        except ValueError:
+            self._refuse(calls, first)
+            raise
         self._last = last
         return calls
+
+    @staticmethod
+    def _refuse(calls: list[Any], first: int) -> None:
+        for offset, call in enumerate(calls):
+            if type(call) is not tuple or len(call) != 3:
+                raise TypeError(
+                    f"call {first + offset} is {type(call).__name__} {_short(call)}, not a "
+                    "call; write delayed(function)(arguments) for each, as in "
+                    "Parallel()(delayed(f)(x) for x in xs)"
+                )
 
     def _replaced(self, function: Any) -> Any:
         if function is not self._last:

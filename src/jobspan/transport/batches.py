@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 from jobspan.calls import Batch, Call, CallContext
 from jobspan.errors import TransportError
@@ -36,12 +36,7 @@ def _of_one_function(calls: Sequence[Call], function: Callable[..., Any]) -> boo
     return True
 
 
-def _all_plain(calls: Sequence[Call]) -> bool:
-    for call in calls:
-        for argument in call[1]:
-            if type(argument) not in _PLAIN:
-                return False
-    return True
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 class BatchEncoder:
@@ -90,14 +85,25 @@ class BatchEncoder:
             calls = batch.calls
             function = calls[0][0]
             plain: Any
+            simple = False
             if _of_one_function(calls, function):
-                plain = (self._digest(function, needed), [call[1] for call in calls])
+                digest = self._digest(function, needed)
+                try:
+                    column = [value for _, (value,), _ in calls]
+                except ValueError:
+                    plain = (self._token, digest, [call[1] for call in calls], False)
+                else:
+                    plain = (self._token, digest, column, True)
+                    simple = len(column) <= FEW and _PLAIN.issuperset(map(type, column))
             else:
-                plain = [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls]
-            if len(calls) <= FEW and isinstance(plain, tuple) and _all_plain(calls):
-                encoded = Encoded(pickle.dumps((self._token, plain), protocol=5))
+                plain = (
+                    self._token,
+                    [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls],
+                )
+            if simple:
+                encoded = Encoded(pickle.dumps(plain, protocol=5))
             else:
-                encoded = encode((self._token, plain), self._share, self._threshold)
+                encoded = encode(plain, self._share, self._threshold)
         return EncodedBatch(encoded, needed, self._token, self._context)
 
     def _digest(self, function: Callable[..., Any], needed: dict[str, Encoded]) -> str:
@@ -142,8 +148,8 @@ class BatchDecoder:
 
     def decode(
         self, encoded: Encoded, fetch: Fetch | None = None
-    ) -> tuple[CallContext, Sequence[Call]]:
-        """Return a batch's context and calls.
+    ) -> tuple[CallContext, Iterable[Call], int]:
+        """Return a batch's context, its calls, and how many they are.
 
         Raises
         ------
@@ -151,17 +157,21 @@ class BatchDecoder:
             If a function or the context was never learnt, or something cannot be unpickled.
         """
         try:
-            token, plain = decode(encoded, fetch)
+            token, *plain = decode(encoded, fetch)
         except Exception as error:
             raise TransportError(
                 f"the arguments cannot be unpickled in a worker: {error}"
             ) from error
         try:
             context = self._contexts[token]
-            if isinstance(plain, tuple):
-                function = self._functions[plain[0]]
-                return context, [(function, args, {}) for args in plain[1]]
-            return context, [(self._functions[d], args, kwargs) for d, args, kwargs in plain]
+            if len(plain) == 1:
+                calls = [(self._functions[d], args, kwargs) for d, args, kwargs in plain[0]]
+                return context, calls, len(calls)
+            digest, arguments, is_column = plain
+            # Calls are made one by one as they run: that spares a list of them.
+            tuples = zip(arguments) if is_column else arguments
+            calls_of_one = zip(repeat(self._functions[digest]), tuples, repeat(_NO_KEYWORDS))
+            return context, calls_of_one, len(arguments)
         except KeyError as error:
             raise TransportError(f"a worker was never sent {error}") from error
 
@@ -172,8 +182,7 @@ class BatchDecoder:
             kept.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRan:
+class EncodedRan(NamedTuple):
     """What running a batch gave, as bytes plus references.
 
     Parameters

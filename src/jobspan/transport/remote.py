@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jobspan.calls import Call, CallContext
@@ -23,7 +23,7 @@ LARGE_RESULT = 1 << 20
 
 _decoder = BatchDecoder()
 
-Run = Callable[[CallContext, Sequence[Call]], Ran]
+Run = Callable[[CallContext, Iterable[Call], int], Ran]
 
 
 def run_encoded(
@@ -55,13 +55,13 @@ def run_encoded(
 
     try:
         _decoder.learn(encoded, fetch)
-        context, calls = _decoder.decode(encoded.batch, fetch)
+        context, calls, size = _decoder.decode(encoded.batch, fetch)
     except Exception as error:  # noqa: BLE001 - it becomes the outcome of the batch
         known = isinstance(error, TransportError)
         problem = error if known else TransportError(f"a worker cannot decode the batch: {error!r}")
         return encode_ran(Ran([], {UNDECODED: Failure(problem)}, 0.0, 0.0))
     if run is not None:
-        ran = run(context, calls)
+        ran = run(context, calls, size)
     else:
         with entered(context, worker):
             ran = run_calls(calls)

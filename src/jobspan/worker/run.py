@@ -30,7 +30,7 @@ def run_calls(calls: Iterable[Call]) -> Ran:
     begin = time.perf_counter()
     for function, args, kwargs in calls:
         try:
-            values.append(function(*args, **kwargs))
+            values.append(function(*args, **kwargs) if kwargs else function(*args))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it travels to the user
             failures[len(values)] = failure_of(error)
             values.append(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from jobspan.calls import Call, CallContext
@@ -39,8 +39,8 @@ def run_batch(
     if task_timeout is not None:
         limit = task_timeout
 
-        def run(context: CallContext, calls: Sequence[Call]) -> Ran:
-            return _run_within(limit, context, calls, identity)
+        def run(context: CallContext, calls: Iterable[Call], size: int) -> Ran:
+            return _run_within(limit, context, calls, size, identity)
 
     return name, run_encoded(encoded, shared, mode, identity, run)
 
@@ -57,7 +57,7 @@ def _worker() -> tuple[str, object]:
 
 
 def _run_within(
-    seconds: float, context: CallContext, calls: Sequence[Call], identity: object
+    seconds: float, context: CallContext, calls: Iterable[Call], size: int, identity: object
 ) -> Ran:
     """Run calls in a thread of their own, and give them up when the time is over.
 
@@ -80,4 +80,4 @@ def _run_within(
         "stopped, so it goes on and its result is dropped"
     )
     failure = Failure(error, kind=FailureKind.TIMEOUT)
-    return Ran([None] * len(calls), dict.fromkeys(range(len(calls)), failure), 0.0, seconds)
+    return Ran([None] * size, dict.fromkeys(range(size), failure), 0.0, seconds)

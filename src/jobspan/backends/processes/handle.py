@@ -105,6 +105,7 @@ class Worker:
         self.stderr = StderrTail(launched.stderr)
         self.cell = launched.cell
         self.flights: deque[Flight] = deque()
+        self.load = 0
         self.head_since = 0.0
         self.answered = False
         self.exit_code: int | None = None

@@ -10,7 +10,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -147,8 +147,7 @@ class _Worker:
                 self._decoder.learn(message.encoded, receiver.fetch)
             if not wanted:
                 raise _CancelledError
-            context, calls = self._decoder.decode(message.encoded.batch, receiver.fetch)
-            size = len(calls)
+            context, calls, size = self._decoder.decode(message.encoded.batch, receiver.fetch)
             prepare_process(context)
             with entered(context, self):
                 cell.words[Cell.STAGE] = Stage.RUNNING
@@ -205,7 +204,7 @@ class _Worker:
         self.streams.replace_stdout(descriptor)
 
 
-def _marked(calls: Sequence[Call], cell: Cell, serial: int, *, timed: bool) -> Iterator[Call]:
+def _marked(calls: Iterable[Call], cell: Cell, serial: int, *, timed: bool) -> Iterator[Call]:
     """Yield calls, noting in the cell which one runs and, where it matters, since when."""
     words = cell.words
     offset, started, cancelled = Cell.OFFSET, Cell.STARTED, Cell.CANCELLED

@@ -368,7 +368,9 @@ def test_a_forked_child_that_lives_on_does_not_keep_workers_alive():
 
 
 def shout(x):
-    print("out", x)
+    sys.stdout.write(
+        f"out {x}\n"
+    )  # in one piece: where Python does not buffer, print writes several
     sys.stderr.write(f"err {x}\n")
     os.write(1, b"raw\n")
     return x

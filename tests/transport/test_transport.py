@@ -218,14 +218,13 @@ def test_a_closure_is_as_it_is_when_the_call_begins() -> None:
         state["offset"] = 5
 
 
-class StubbornError(Exception):
-    """An exception whose pickle cannot be undone."""
-
-    def __init__(self, a: int, b: int) -> None:
-        super().__init__(f"{a} and {b}")
-
-
 def test_a_bad_result_fails_alone() -> None:
+    class StubbornError(Exception):
+        """An exception whose pickle cannot be undone; here, for tblib mends those it has seen."""
+
+        def __init__(self, a: int, b: int) -> None:
+            super().__init__(f"{a} and {b}")
+
     ran = Ran(
         [1, (x for x in []), 3, None], {3: Failure(StubbornError(1, 2), "traceback")}, 0.0, 0.0
     )

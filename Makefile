@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak lint format bench bench-quick golden docs clean
+.PHONY: help demo test soak lint format bench bench-quick golden behaviours browser docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
@@ -28,7 +28,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(RUN) -m examples.demo
 
-test: $(STAMP)
+# Some tests look at pages in a real browser; where none can be had they are skipped and say so.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    { apt-get install -y -qq chromium >/dev/null 2>&1 || \
+	      { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; }; } || true
+
+test: $(STAMP) browser
 	$(RUN) -m pytest $(ARGS)
 
 soak: $(STAMP)
@@ -52,6 +59,9 @@ bench-quick: $(STAMP)
 
 golden: $(STAMP)
 	$(RUN) tests/recompute_golden_keys.py
+
+behaviours: $(STAMP)
+	$(RUN) docs/generate_behaviours.py
 
 docs: $(STAMP)
 	$(RUN) -m pip install --quiet --constraint constraints.txt '.[docs]'

@@ -32,6 +32,9 @@ for _name, _target in {
 }.items():
     BACKENDS.register(_name, _target)
 
+ENTRY_POINTS = "jobspan.backends"
+"""The group of entry points under which a package announces its backends."""
+
 _SCHEMES = {"dask": "dask", "tcp": "dask", "tls": "dask", "ws": "dask", "wss": "dask", "ray": "ray"}
 """The backend for each scheme of an address."""
 
@@ -151,6 +154,8 @@ def _factory_for(spec: str) -> tuple[BackendFactory, str | None]:
     """Return the factory for a name or an address, and the address."""
     scheme, separator, rest = spec.partition("://")
     name = _SCHEMES.get(scheme, scheme) if separator else spec
+    if name not in BACKENDS:
+        _register_installed(name)
     if name in BACKENDS:
         if not separator:
             return BACKENDS.load(name), None
@@ -169,6 +174,14 @@ def _factory_for(spec: str) -> tuple[BackendFactory, str | None]:
         f"Invalid backend: {spec!r}: no {kind} {name!r}, expected one of {sorted(BACKENDS)}, "
         f"or an address such as 'dask://host:8786' or 'ray://host:10001'.{hint}"
     )
+
+
+def _register_installed(name: str) -> None:
+    """Register the backend that an installed package announces under `name`, if one does."""
+    from importlib.metadata import entry_points
+
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        BACKENDS.register(name, entry_point.load())
 
 
 _shared: dict[str, Backend] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Default[Any]] = {
     "initargs": Default(()),
     "max_pending": Default(None),
     "propagate": Default(()),
+    "report": Default(None),
 }
 """What holds where neither an argument nor a context says otherwise."""
 
@@ -88,6 +90,9 @@ def check_values(values: dict[str, Any]) -> None:
     progress = values.get("progress")
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise ValueError(f"progress={progress!r}: pass True, False or a callable for events")
+    report = values.get("report")
+    if report is not None and not isinstance(report, str | PathLike):
+        raise TypeError(f"report={report!r}: pass the path of a file to write, such as 'run.html'")
     initializer = values.get("initializer")
     if initializer is not None and not callable(initializer):
         raise TypeError(f"initializer={initializer!r} is not callable")
@@ -138,6 +143,9 @@ class parallel_config:  # noqa: N801 - joblib's name
         How many results may wait for a consumer of a generator.
     propagate : iterable of ContextVar, optional
         Context variables whose values hold in the workers.
+    report : str or PathLike, optional
+        The file that a page about each call is written to when it ends: a timeline of the batches,
+        a utilisation curve, the slowest calls. Calls nested in others write none.
     **backend_params
         Further options of the backend, where it is given by name, address or class.
 
@@ -169,6 +177,7 @@ class parallel_config:  # noqa: N801 - joblib's name
         initargs: tuple[Any, ...] | Default[Any] = DEFAULTS["initargs"],
         max_pending: int | Default[Any] | None = DEFAULTS["max_pending"],
         propagate: Iterable[ContextVar[Any]] | Default[Any] = DEFAULTS["propagate"],
+        report: str | PathLike[str] | Default[Any] | None = DEFAULTS["report"],
         **backend_params: Any,
     ) -> None:
         before = current()
@@ -188,6 +197,7 @@ class parallel_config:  # noqa: N801 - joblib's name
             "initargs": initargs,
             "max_pending": max_pending,
             "propagate": propagate,
+            "report": report,
         }
         values = {name: value for name, value in given.items() if not isinstance(value, Default)}
         if inner_max_num_threads is not None:

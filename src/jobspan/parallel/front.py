@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from itertools import count
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from jobspan.ambient import Default, Settings, current
+from jobspan.ambient import Default, current
 from jobspan.calls import CallContext, Initializer
-from jobspan.cores import cpu_count
 from jobspan.executors import Backend, Executor
 from jobspan.parallel.arguments import (
     CallChecker,
     ReturnAs,
     read_batch_size,
-    read_bytes,
-    read_on_error,
     read_pre_dispatch,
-    read_propagate,
-    read_retries,
     read_return_as,
     read_seconds,
 )
 from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.choice import Choice, choose
 from jobspan.parallel.config import DEFAULTS
+from jobspan.parallel.decisions import context_of, dice_of, plan_of, policy_of
 from jobspan.parallel.progress import make_listener
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.tracking import Tracker
 from jobspan.parallel.verbosity import ProgressLines, write_line
-from jobspan.plans import Plan
 from jobspan.scheduling.inline import plain_loop, watched_loop
 from jobspan.scheduling.loop import Scheduler
 from jobspan.scheduling.policy import SchedulingPolicy
@@ -43,12 +37,6 @@ from jobspan.scheduling.retrying import RetryPolicy
 from jobspan.worker.context import entered
 
 __all__ = ["Parallel"]
-
-REMOTE_TARGET_SECONDS = 0.05
-"""How long an automatic batch should run on a cluster, whose round trip takes milliseconds."""
-
-LOCAL_TARGET_SECONDS = 0.005
-"""The same on this machine."""
 
 
 class Parallel:
@@ -78,7 +66,7 @@ class Parallel:
     temp_folder, max_nbytes, mmap_mode, prefer, require
         As for `parallel_config`.
     inner_max_num_threads, progress, on_error, retries, task_timeout, initializer, initargs, \
-max_pending, propagate
+max_pending, propagate, report
         As for `parallel_config`.
     memory : Memory, optional
         A cache: every call is looked up and stored as if its function were decorated with
@@ -129,6 +117,7 @@ max_pending, propagate
         initializer: Callable[..., object] | Default[Any] | None = DEFAULTS["initializer"],
         initargs: tuple[Any, ...] | Default[Any] = DEFAULTS["initargs"],
         max_pending: int | Default[Any] | None = DEFAULTS["max_pending"],
+        report: str | PathLike[str] | Default[Any] | None = DEFAULTS["report"],
         propagate: Iterable[ContextVar[Any]] | Default[Any] = DEFAULTS["propagate"],
         memory: Any = None,
         **backend_kwargs: Any,
@@ -160,6 +149,7 @@ max_pending, propagate
             "initializer": initializer,
             "initargs": initargs,
             "max_pending": max_pending,
+            "report": report,
             "propagate": propagate,
         }
         self._choice: Choice = choose(backend, arguments, backend_kwargs)
@@ -377,19 +367,14 @@ max_pending, propagate
         return CallChecker(None if self.memory is None else self.memory.cache)
 
     def _policy(self, n_jobs: int, *, bounded: bool) -> SchedulingPolicy:
-        values = self._choice.values
-        # A call that may be stopped for its time travels alone: it takes nobody with it.
-        alone = values["task_timeout"] is not None
-        return SchedulingPolicy(
+        return policy_of(
+            self._choice,
+            n_jobs,
             ordered=self.return_ordered,
-            batch_size=1 if alone else read_batch_size(self.batch_size),
-            target_seconds=REMOTE_TARGET_SECONDS if self._remote else LOCAL_TARGET_SECONDS,
-            pre_dispatch=read_pre_dispatch(self.pre_dispatch, n_jobs),
-            timeout=self.timeout,
-            on_error=read_on_error(values["on_error"]),
-            retries=read_retries(values["retries"]),
             bounded=bounded,
-            max_pending=values["max_pending"],
+            batch_size=self.batch_size,
+            pre_dispatch=self.pre_dispatch,
+            timeout=self.timeout,
         )
 
     def _track(self, n_jobs: int) -> Tracker:
@@ -414,6 +399,7 @@ max_pending, propagate
             and type(self).print_progress is Parallel.print_progress
             and self._initializer is None
             and not self._choice.values["progress"]
+            and self._choice.values["report"] is None
             and policy.on_error == "raise"
             and policy.retries.never
         )
@@ -422,7 +408,7 @@ max_pending, propagate
             results = plain_loop(calls)
         else:
             context = CallContext(settings=current(), initializer=self._initializer)
-            results = watched_loop(calls, context, policy, tracker, entered, dice=_dice(policy))
+            results = watched_loop(calls, context, policy, tracker, entered, dice=dice_of(policy))
         generator = self._inline_results(results, tracker, counted=not plain)
         next(generator)
         return generator
@@ -459,14 +445,14 @@ max_pending, propagate
         policy = self._policy(n_jobs, bounded=bounded)
         scheduler = Scheduler(
             executor,
-            self._context(n_jobs),
+            context_of(self._choice, n_jobs, self._initializer),
             policy,
             iterable,
             self._track(n_jobs),
             numbers=self._numbers,
             check=self._checker(),
             total=self.n_tasks,
-            dice=_dice(policy),
+            dice=dice_of(policy),
         )
         self._scheduler = scheduler
         if not bounded:
@@ -491,57 +477,35 @@ max_pending, propagate
 
     def _open(self, n_jobs: int) -> Executor:
         if self._executor is None:
-            values = self._choice.values
-            plan = Plan(
-                n_jobs=n_jobs,
-                follow=self.n_jobs < 0,
-                task_timeout=read_seconds("task_timeout", values["task_timeout"]),
-                max_nbytes=read_bytes("max_nbytes", values["max_nbytes"]),
-                mmap_mode=values["mmap_mode"],
-                temp_folder=values["temp_folder"],
-                inner_max_num_threads=values["inner_max_num_threads"],
-            )
+            plan = plan_of(self._choice, n_jobs, follow=self.n_jobs < 0)
             self._executor = self._choice.backend.open(plan)
         return self._executor
-
-    def _context(self, n_jobs: int) -> CallContext:
-        """Return what holds around the calls, as it is in the caller now."""
-        capabilities = self._choice.backend.capabilities
-        values = self._choice.values
-        here = current()
-        settings = self._choice.backend.nested(
-            Settings(backend=here.backend, level=self._choice.level, values=here.values)
-        )
-        here_and_now = copy_context()
-        variables = tuple(
-            (variable, variable.get())
-            for variable in read_propagate(values["propagate"])
-            if variable in here_and_now
-        )
-        if capabilities.shared_memory:
-            return CallContext(
-                settings=settings, variables=variables, initializer=self._initializer
-            )
-        limit = values["inner_max_num_threads"]
-        if limit is None and not capabilities.remote:
-            limit = max(cpu_count() // n_jobs, 1)
-        return CallContext(
-            settings=settings,
-            variables=variables,
-            warning_filters=tuple(warnings.filters),
-            log_level=_log_level(),
-            import_path=None if capabilities.remote else tuple(sys.path),
-            directory=None if capabilities.remote else _directory(),
-            thread_limit=limit,
-            initializer=self._initializer,
-        )
 
     def _end(self) -> None:
         """End a call: its time is noted, and its workers go back unless a block keeps them."""
         self._tracker.finish()
         self._scheduler = None
-        if not self._managed:
-            self._close()
+        try:
+            if not self._managed:
+                self._close()
+        finally:
+            self._write_report()
+
+    def _write_report(self) -> None:
+        report = self._choice.values["report"]
+        if report is None:
+            return
+        try:
+            from pathlib import Path
+
+            Path(report).write_text(self.stats.to_html(), encoding="utf-8")
+        except OSError as error:
+            # The results are there: no page is worth losing them.
+            warnings.warn(
+                f"the report could not be written to {report!r}: {error}. Parallel.stats.to_html() "
+                "returns it.",
+                stacklevel=2,
+            )
 
     def _finish(self) -> None:
         """End a call whose results the caller has: another may begin."""
@@ -553,26 +517,3 @@ max_pending, propagate
     def _release(self) -> None:
         if self._running.locked():
             self._running.release()
-
-
-def _dice(policy: SchedulingPolicy) -> Callable[[], float] | None:
-    """Return what draws the jitter of retries, where there are any."""
-    if policy.retries.never:
-        return None
-    import random
-
-    return random.random
-
-
-def _log_level() -> int | None:
-    """Return the root logger's level, or None where nobody has logging loaded."""
-    logging = sys.modules.get("logging")
-    return None if logging is None else logging.getLogger().level
-
-
-def _directory() -> str | None:
-    """Return the current directory, or None where it was removed."""
-    try:
-        return os.getcwd()  # noqa: PTH109 - text is what travels
-    except OSError:
-        return None

@@ -4,38 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from jobspan.parallel.timeline import Span
+
 __all__ = ["ParallelStats", "Span"]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One batch on the timeline of a worker.
-
-    Parameters
-    ----------
-    worker : str
-        Who ran it.
-    started : float
-        When, in seconds since the epoch by the worker's clock.
-    seconds : float
-        For how long.
-    first : int
-        Index of its first call.
-    calls : int
-        How many calls it held.
-    failures : int
-        How many of them failed.
-    function : str
-        Name of its first call's function.
-    """
-
-    worker: str
-    started: float
-    seconds: float
-    first: int
-    calls: int
-    failures: int
-    function: str
 
 
 @dataclass(slots=True)
@@ -66,6 +37,17 @@ class ParallelStats:
         What crossed the boundary to workers and back.
     worker_seconds : dict of str to float
         Seconds spent in calls, by worker.
+    spans : list of Span
+        The batches as they ran, up to the first 100,000.
+
+    Examples
+    --------
+    >>> from jobspan import Parallel, delayed
+    >>> parallel = Parallel(n_jobs=2, backend="threads")
+    >>> parallel(delayed(abs)(x) for x in range(-3, 0))
+    [3, 2, 1]
+    >>> parallel.stats.calls, parallel.stats.failures
+    (3, 0)
     """
 
     backend: str = ""
@@ -96,3 +78,43 @@ class ParallelStats:
             worker: min(1.0, seconds / self.elapsed_seconds)
             for worker, seconds in self.worker_seconds.items()
         }
+
+    def figures(self) -> dict[str, str]:
+        """Return the figures as people read them, by what they say."""
+        from jobspan.parallel.report import readable_bytes, readable_seconds
+
+        shares = self.utilisation.values()
+        mean = sum(shares) / self.n_jobs if shares else 0.0
+        return {
+            "calls": f"{self.calls:,}",
+            "failures": f"{self.failures:,}",
+            "retries": f"{self.retries:,}",
+            "found stored": f"{self.recalled:,}",
+            "batches": f"{self.batches:,}",
+            "elapsed": readable_seconds(self.elapsed_seconds),
+            "work": readable_seconds(self.work_seconds),
+            "overhead": readable_seconds(self.overhead_seconds),
+            "utilisation": f"{100 * mean:.0f} %",
+            "sent": readable_bytes(self.bytes_sent),
+            "received": readable_bytes(self.bytes_received),
+        }
+
+    def to_html(self) -> str:
+        """Return a page of HTML that needs nothing else: figures, timeline, slowest calls.
+
+        Returns
+        -------
+        str
+            The page, which ``Parallel(report="run.html")`` writes to a file.
+        """
+        from jobspan.parallel.report import page
+
+        return page("A Parallel call", self._summary(), self.figures(), self.spans, self.n_jobs)
+
+    def _summary(self) -> str:
+        return f"backend {self.backend or 'none'}, {self.n_jobs} at once"
+
+    def _repr_html_(self) -> str:
+        from jobspan.parallel.report import figures_table
+
+        return figures_table(self._summary(), self.figures())

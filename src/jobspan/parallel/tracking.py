@@ -9,7 +9,8 @@ from typing import Literal
 from jobspan.calls import Batch
 from jobspan.outcomes import Failure, Outcome
 from jobspan.parallel.progress import EVENT_SECONDS, Pace, ProgressEvent, ProgressListener
-from jobspan.parallel.stats import ParallelStats, Span
+from jobspan.parallel.stats import ParallelStats
+from jobspan.parallel.timeline import Span
 
 __all__ = ["Tracker"]
 

@@ -1,0 +1,133 @@
+"""What the settings of a ``Parallel`` call mean for its backend, its scheduler and its workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextvars import copy_context
+
+from jobspan.ambient import Settings, current
+from jobspan.calls import CallContext, Initializer
+from jobspan.cores import cpu_count
+from jobspan.parallel.arguments import (
+    read_batch_size,
+    read_bytes,
+    read_on_error,
+    read_pre_dispatch,
+    read_propagate,
+    read_retries,
+    read_seconds,
+)
+from jobspan.parallel.choice import Choice
+from jobspan.plans import Plan
+from jobspan.scheduling.policy import SchedulingPolicy
+
+__all__ = ["context_of", "dice_of", "plan_of", "policy_of"]
+
+LOCAL_TARGET_SECONDS = 0.005
+"""How long an automatic batch should run on this machine."""
+
+REMOTE_TARGET_SECONDS = 0.05
+"""The same on a cluster, whose round trip takes milliseconds."""
+
+ONE_CALL_ONLY = ("report",)
+"""Settings of a call that those nested in it do not take over."""
+
+
+def plan_of(choice: Choice, n_jobs: int, *, follow: bool) -> Plan:
+    """Return how a backend should open its executor."""
+    values = choice.values
+    return Plan(
+        n_jobs=n_jobs,
+        follow=follow,
+        task_timeout=read_seconds("task_timeout", values["task_timeout"]),
+        max_nbytes=read_bytes("max_nbytes", values["max_nbytes"]),
+        mmap_mode=values["mmap_mode"],
+        temp_folder=values["temp_folder"],
+        inner_max_num_threads=values["inner_max_num_threads"],
+    )
+
+
+def policy_of(
+    choice: Choice,
+    n_jobs: int,
+    *,
+    ordered: bool,
+    bounded: bool,
+    batch_size: int | str,
+    pre_dispatch: str | int,
+    timeout: float | None,
+) -> SchedulingPolicy:
+    """Return how the scheduler should treat the calls."""
+    values = choice.values
+    # A call that may be stopped for its time travels alone: it takes nobody with it.
+    alone = values["task_timeout"] is not None
+    remote = choice.backend.capabilities.remote
+    return SchedulingPolicy(
+        ordered=ordered,
+        batch_size=1 if alone else read_batch_size(batch_size),
+        target_seconds=REMOTE_TARGET_SECONDS if remote else LOCAL_TARGET_SECONDS,
+        pre_dispatch=read_pre_dispatch(pre_dispatch, n_jobs),
+        timeout=timeout,
+        on_error=read_on_error(values["on_error"]),
+        retries=read_retries(values["retries"]),
+        bounded=bounded,
+        max_pending=values["max_pending"],
+    )
+
+
+def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> CallContext:
+    """Return what holds around the calls, as it is in the caller now."""
+    capabilities = choice.backend.capabilities
+    values = choice.values
+    here = current()
+    handed_on = {name: value for name, value in here.values.items() if name not in ONE_CALL_ONLY}
+    settings = choice.backend.nested(
+        Settings(backend=here.backend, level=choice.level, values=handed_on)
+    )
+    here_and_now = copy_context()
+    variables = tuple(
+        (variable, variable.get())
+        for variable in read_propagate(values["propagate"])
+        if variable in here_and_now
+    )
+    if capabilities.shared_memory:
+        return CallContext(settings=settings, variables=variables, initializer=initializer)
+    limit = values["inner_max_num_threads"]
+    if limit is None and not capabilities.remote:
+        limit = max(cpu_count() // n_jobs, 1)
+    return CallContext(
+        settings=settings,
+        variables=variables,
+        warning_filters=tuple(warnings.filters),
+        log_level=_log_level(),
+        import_path=None if capabilities.remote else tuple(sys.path),
+        directory=None if capabilities.remote else _directory(),
+        thread_limit=limit,
+        initializer=initializer,
+    )
+
+
+def dice_of(policy: SchedulingPolicy) -> Callable[[], float] | None:
+    """Return what draws the jitter of retries, where there are any."""
+    if policy.retries.never:
+        return None
+    import random
+
+    return random.random
+
+
+def _log_level() -> int | None:
+    """Return the root logger's level, or None where nobody has logging loaded."""
+    logging = sys.modules.get("logging")
+    return None if logging is None else logging.getLogger().level
+
+
+def _directory() -> str | None:
+    """Return the current directory, or None where it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - text is what travels
+    except OSError:
+        return None

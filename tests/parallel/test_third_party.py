@@ -1,0 +1,70 @@
+"""A backend that another package brings: found by its entry point, proved by the suite."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobspan import Parallel, delayed
+from jobspan.backends.choosing import BACKENDS
+from jobspan.errors import UnknownBackendError
+from jobspan.testing.backends import BackendConformance
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_backend"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Install the example's package where only this module's tests see it."""
+    target = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--no-build-isolation", "--target", str(target), str(EXAMPLE)]
+    subprocess.run(command, check=True, timeout=100)
+    sys.path.insert(0, str(target))
+    importlib.invalidate_caches()
+    yield target
+    sys.path.remove(str(target))
+    BACKENDS.unregister("futures")
+    sys.modules.pop("jobspan_futures", None)
+
+
+def test_unknown_until_it_is_installed() -> None:
+    with pytest.raises(UnknownBackendError, match="futures"):
+        Parallel(n_jobs=2, backend="futures")
+
+
+@pytest.mark.usefixtures("installed")
+class TestFutures(BackendConformance):
+    backend = "futures"
+    can_share_memory = True
+
+
+def test_the_example_runs(installed: Path) -> None:
+    script = EXAMPLE / "third_party_backend.py"
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert len(done.stdout.split()) == 4
+
+
+def test_address(installed: Path) -> None:
+    """A backend's name is a scheme too; what follows reaches its factory."""
+    with pytest.raises(TypeError, match="does not take these options"):
+        Parallel(n_jobs=2, backend="futures://somewhere")
+
+
+def test_listed_by_name(installed: Path) -> None:
+    results: Any = Parallel(n_jobs=2, backend="futures")(delayed(abs)(i) for i in (-1, 2))
+    assert results == [1, 2]
+    assert "futures" in BACKENDS

@@ -28,9 +28,9 @@ COLUMNS = {
 HEAD = """# Behaviours and backends
 
 Made by `make behaviours` from a run of `jobspan.testing.backends.BackendConformance`: each row is a
-test that runs on every backend. The last column is [a backend of another package](\
-https://github.com/jobspan/jobspan/tree/main/examples/third_party_backend). A letter refers to what
-happens instead, below the table.
+test that runs on every backend. The last column is the backend of [another package](\
+../examples/third_party_backend/README.md), an example. A letter stands for what happens instead, as
+told below the table.
 """
 
 

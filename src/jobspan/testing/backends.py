@@ -14,6 +14,7 @@ the documentation is made from them. Where an engine truly cannot do a thing, th
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
@@ -493,6 +494,64 @@ class BackendConformance:
         assert (parallel.stats.calls, parallel.stats.failures) == (10, 1)
         assert parallel.stats.work_seconds >= 0
         assert parallel.stats.elapsed_seconds > 0
+
+    @pytest.mark.parametrize("return_as", ["list", "generator"])
+    def test_progress_events(self, return_as: Any) -> None:
+        """``progress=`` tells a callable how far the call is, from the start to the end."""
+        events: list[Any] = []
+        parallel = Parallel(progress=events.append, return_as=return_as, on_error="skip")
+        assert len(list(parallel([delayed(fail_at)(i, 3) for i in range(20)]))) == 19
+        assert [events[0].kind, events[-1].kind] == ["started", "finished"]
+        assert events[0].total == events[-1].total == events[-1].done == 20
+        assert events[-1].failures == 1
+        assert [event.done for event in events] == sorted(event.done for event in events)
+
+    def test_verbose_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """``verbose=`` prints joblib's lines, to stdout from 50 up."""
+        Parallel(verbose=51)(delayed(square)(i) for i in range(5))
+        told = capsys.readouterr().out
+        assert "Done   5 out of   5" in told
+        assert "elapsed:" in told
+
+    def test_report(self, tmp_path: Path) -> None:
+        """``report=`` writes a page about the call."""
+        page = tmp_path / "run.html"
+        Parallel(report=page)(delayed(square)(i) for i in range(5))
+        assert "<b>5</b><span>calls</span>" in page.read_text(encoding="utf-8")
+
+    def test_awaited(self) -> None:
+        """``await`` and ``async for`` do not block the event loop."""
+
+        async def both() -> tuple[list[int], list[int], int]:
+            ticks = 0
+
+            async def tick() -> None:
+                nonlocal ticks
+                while True:
+                    await asyncio.sleep(0.01)
+                    ticks += 1
+
+            ticking = asyncio.create_task(tick())
+            calls = [delayed(sleep_and_return)(0.02, i) for i in range(8)]
+            collected = await Parallel().acall(calls)
+            streamed = [result async for result in Parallel(return_as="generator").acall(calls)]
+            ticking.cancel()
+            return collected, streamed, ticks
+
+        collected, streamed, ticks = asyncio.run(both())
+        assert collected == streamed == list(range(8))
+        assert ticks >= 3
+
+    def test_subclass(self) -> None:
+        """A subclass that overrides ``__call__`` runs as any other."""
+
+        class Doubling(Parallel):
+            def __call__(self, iterable: Any) -> Any:
+                return super().__call__(
+                    (function, args, kwargs) for function, args, kwargs in [*iterable, *iterable]
+                )
+
+        assert Doubling()([delayed(square)(i) for i in range(3)]) == [0, 1, 4, 0, 1, 4]
 
     def test_not_a_call(self) -> None:
         """What is no delayed call is refused by name."""

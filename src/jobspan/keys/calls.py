@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -23,9 +22,10 @@ SHOWN = 60
 """Characters of an argument that a component shows."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallKey:
+class CallKey(NamedTuple):
     """The key of one call.
+
+    A named tuple, for one is made for every call of a cached function.
 
     Parameters
     ----------
@@ -39,17 +39,18 @@ class CallKey:
 
     digest: str
     function: str
-    parts: tuple[Mapping[str, str], Mapping[str, tuple[str, Any]]] = field(
-        repr=False, compare=False
-    )
+    parts: tuple[Mapping[str, str], Sequence[tuple[str, bytes, Any]]]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(digest={self.digest!r}, function={self.function!r})"
 
     @property
     def components(self) -> dict[str, str]:
         """The parts that the key is made of, by name: digests and versions, arguments shown."""
         code, arguments = self.parts
         components = {f"code: {name}": value for name, value in code.items()}
-        for name, (digest, value) in arguments.items():
-            components[f"argument: {name}"] = f"{digest} {_shown(value)}"
+        for name, data, value in arguments:
+            components[f"argument: {name}"] = f"{blake3(data).hexdigest()} {_shown(value)}"
         return components
 
 
@@ -113,8 +114,8 @@ class FunctionKeys:
                 f"Ignore list: argument {min(unknown)!r} is not defined for function "
                 f"{self.name}({', '.join(self._names)})"
             )
-        self._prefix: tuple[str, bytes] = ("", b"")
-        self._fixed: dict[str, str] | None = None
+        self._prefix: tuple[Mapping[str, str], Any] = ({}, blake3())
+        self._fixed: Mapping[str, str] | None = None
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """Return the key of a call.
@@ -127,15 +128,18 @@ class FunctionKeys:
             If an argument has no key.
         """
         code = self.code()
-        hasher = blake3(self._hashed(code))
-        arguments: dict[str, tuple[str, Any]] = {}
+        if code is not self._prefix[0]:
+            self._prefix = (code, self._hasher(code))
+        hasher = self._prefix[1].copy()
+        arguments = []
         for name, value in self.bind(args, kwargs).items():
             if name in self._ignore or self._surplus.get(name) in self._ignore:
                 continue
             data = canonical_bytes(value, name)
-            digest = blake3(data).hexdigest()
-            arguments[name] = (digest, value)
-            hasher.update(f"{len(name)} {name} {digest}".encode())
+            arguments.append((name, data, value))
+            hasher.update(b"%d %d " % (len(name), len(data)))
+            hasher.update(name.encode("utf-8", "surrogatepass"))
+            hasher.update(data)
         return CallKey(hasher.hexdigest(), self.name, (code, arguments))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,28 +157,28 @@ class FunctionKeys:
         bound.apply_defaults()
         return bound.arguments
 
-    def fix(self, code: dict[str, str]) -> None:
+    def fix(self, code: Mapping[str, str]) -> None:
         """Take the parts of the function's code as given, from a process that knows its source."""
         self._fixed = code
 
-    def code(self) -> dict[str, str]:
+    def code(self) -> Mapping[str, str]:
         """Return the parts of the key that stand for the function's code."""
         if self._fixed is not None:
             return self._fixed
-        code = dict(_depends(self._depends)) if self._depends else {}
+        if self._version is None and not self._depends:
+            return fingerprint(self._function).components
+        code = dict(_depends(self._depends))
         if self._version is not None:
             code["version"] = repr(self._version)
         else:
             code.update(fingerprint(self._function).components)
         return code
 
-    def _hashed(self, code: Mapping[str, str]) -> bytes:
-        """Return the bytes that stand for the function, kept while its code is the same."""
+    def _hasher(self, code: Mapping[str, str]) -> blake3:
+        """Return a hasher that has read what stands for the function."""
         parts = [SCHEMA, self.name, *(f"{name}\0{code[name]}" for name in sorted(code))]
         text = "\1".join(f"{len(part)} {part}" for part in parts)
-        if text != self._prefix[0]:
-            self._prefix = (text, text.encode("utf-8", "surrogatepass"))
-        return self._prefix[1]
+        return blake3(text.encode("utf-8", "surrogatepass"))
 
 
 def call_key(

@@ -1,11 +1,12 @@
 """Values as canonical bytes: equal values give equal bytes in any process, unequal ones never.
 
 A value is first turned into a plain structure of ``None``, ``bool``, ``int``, ``float``, ``str``,
-``bytes``, ``list`` and ``tuple``; what is none of these becomes a tagged tuple, its tag a marker
-that no plain value can imitate. The structure is then written by the C pickler of protocol 3 in
-``fast`` mode, which has no memo and no frames: the bytes depend on the values alone, not on what
-is shared, interned or identical. (Each opcode carries its operand's length, so that no two
-structures give the same bytes; proved by the property tests.)
+``bytes``, ``list`` and ``tuple``; what is none of these becomes a dictionary of one item, its tag
+and its parts. (A user's own dictionary is tagged itself, so a plain one is always a tag.) The
+structure is then written by the C pickler of protocol 3 in ``fast`` mode, which has no memo and no
+frames: the bytes depend on the values alone, not on what is shared, interned or identical. (Each
+opcode carries its operand's length, so that no two structures give the same bytes; proved by the
+property tests.)
 
 What is settled: ``0.0`` and ``-0.0`` differ, as they do for ``1 / x``; a nan equals a nan of the
 same bits. Sets and dictionaries are independent of order; arrays in C and Fortran order differ, as
@@ -17,25 +18,20 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 from blake3 import blake3
 
 from jobspan.errors import UnkeyableError
+from jobspan.keys.bulk import DEEPEST, LEAVES, MANY, BulkTooDeepError, Plain, kinds_of, rows
 
-__all__ = ["Encoder", "canonical_bytes", "digest", "register_key_encoder"]
-
-LEAVES = frozenset({type(None), bool, int, float, str, bytes})
-"""Types that the pickler writes by value on its own."""
+__all__ = ["Encoder", "canonical_bytes", "digest", "register_key_encoder", "tagged"]
 
 SORTABLE = frozenset({int, str, bytes})
 """Types whose values sort among themselves in one way only."""
-
-MARK = type
-"""Begins every tagged tuple. A class in a user's value is itself tagged, so this is never one."""
-
-Plain = Any
 
 
 def canonical_bytes(value: Any, name: str = "value") -> bytes:
@@ -54,7 +50,11 @@ def canonical_bytes(value: Any, name: str = "value") -> bytes:
         If a part of it cannot be encoded by value; the message names the path to it.
     """
     try:
-        plain = Encoder().plain(value)
+        return _written(_FAST.plain(value))
+    except (_Unkeyable, RecursionError, BulkTooDeepError):
+        pass  # with care: cycles are looked for, and the path to what has no key is kept
+    try:
+        return _written(_Careful().plain(value))
     except _Unkeyable as error:
         path = name + "".join(reversed(error.steps))
         raise UnkeyableError(
@@ -64,7 +64,6 @@ def canonical_bytes(value: Any, name: str = "value") -> bytes:
         ) from error.__cause__
     except RecursionError as error:
         raise UnkeyableError(f"{name} is nested too deeply for a key") from error
-    return _written(plain)
 
 
 def digest(value: Any, name: str = "value") -> str:
@@ -72,12 +71,31 @@ def digest(value: Any, name: str = "value") -> str:
     return blake3(canonical_bytes(value, name)).hexdigest()
 
 
+def tagged(tag: str, *parts: Plain) -> Plain:
+    """Return the structure of what is no plain value: a tag, and parts that are structures."""
+    return {tag: parts}
+
+
+class _Writer(threading.local):
+    """A pickler for each thread, for making one costs as much as writing a small value."""
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+        self.pickler = pickle.Pickler(self.file, protocol=3)
+        self.pickler.fast = True
+
+
+_writer = _Writer()
+
+
 def _written(plain: Plain) -> bytes:
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, protocol=3)
-    pickler.fast = True
-    pickler.dump(plain)
-    return file.getvalue()
+    file = _writer.file
+    try:
+        _writer.pickler.dump(plain)
+        return file.getvalue()
+    finally:
+        file.seek(0)
+        file.truncate()
 
 
 class _Unkeyable(Exception):  # noqa: N818 - carries the path while the stack unwinds
@@ -113,40 +131,42 @@ def register_key_encoder(kind: type, encoder: KeyEncoder) -> None:
 
 
 class Encoder:
-    """Turns one value into a plain structure.
+    """Turns values into plain structures.
+
+    Parameters
+    ----------
+    depth : int
+        How many levels of columns are above.
 
     Notes
     -----
-    Threads and processes: one value, one thread, one use.
+    Threads and processes: holds nothing of a value; one serves all threads.
     """
 
-    def __init__(self) -> None:
-        self._above: list[int] = []
+    def __init__(self, depth: int = 0) -> None:
+        self._depth = depth
 
     def plain(self, value: Any) -> Plain:
         """Return the plain structure that stands for `value`."""
         kind = type(value)
         if kind in LEAVES:
             return value
-        identity = id(value)
-        if identity in self._above:
-            return (MARK, "up", len(self._above) - self._above.index(identity))
-        self._above.append(identity)
-        try:
-            encode = ENCODERS.get(kind)
-            if encode is not None:
-                return encode(self, value)
-            return self._other(value, kind)
-        finally:
-            self._above.pop()
+        encode = ENCODERS.get(kind)
+        return encode(self, value) if encode is not None else self._other(value, kind)
+
+    def column(self, values: list[Any], kind: type) -> Plain | None:
+        """Return the structure of many values of one type at once; None: go item by item."""
+        if self._depth == DEEPEST:
+            raise BulkTooDeepError
+        return rows(values, kind, _DEEPER[self._depth].plain)
 
     def _other(self, value: Any, kind: type) -> Plain:
         registered = _registered.get(kind)
         if registered is not None:
-            return (MARK, "registered", class_name(kind), self.plain(registered(value)))
+            return tagged("registered", class_name(kind), self.plain(registered(value)))
         key = getattr(kind, "__jobspan_key__", None)
         if key is not None:
-            return (MARK, "key", class_name(kind), self.plain(key(value)))
+            return tagged("key", class_name(kind), self.plain(key(value)))
         if isinstance(value, type):
             return ENCODERS[type](self, value)
         for base in kind.__mro__:
@@ -155,7 +175,7 @@ class Encoder:
             found = None if encode is None else encode(self, value)
             if found is not None:
                 same = package == kind.__module__.partition(".")[0]
-                return found if same else (MARK, "derived", class_name(kind), found)
+                return found if same else tagged("derived", class_name(kind), found)
         return _reduced(self, value)
 
     def step(self, step: str, value: Any) -> Plain:
@@ -168,35 +188,81 @@ class Encoder:
 
     def items(self, values: Iterable[Any]) -> list[Plain]:
         """Return the structures of a sequence's items."""
-        return [self.step(f"[{index}]", value) for index, value in enumerate(values)]
+        done: list[Plain] = []
+        try:
+            for value in values:  # a list comprehension would forget how far it came
+                done.append(value if type(value) in LEAVES else self.plain(value))  # noqa: PERF401
+        except _Unkeyable as error:
+            error.steps.append(f"[{len(done)}]")
+            raise
+        return done
 
     def pairs(self, mapping: Any) -> tuple[list[Plain], list[Plain]]:
         """Return a mapping's keys and values, in an order that depends on the keys alone."""
-        kinds = set(map(type, mapping))
+        kinds = kinds_of(mapping)
         if len(kinds) <= 1 and kinds <= SORTABLE:
             keys = sorted(mapping)
-            values = [mapping[key] for key in keys]
-            if not set(map(type, values)) <= LEAVES:
-                values = [
-                    self.step(f"[{key!r}]", value) for key, value in zip(keys, values, strict=True)
-                ]
-            return keys, values
+            if len(keys) < MANY:
+                return keys, self._at(keys, [mapping[key] for key in keys])
+            values = list(itemgetter(*keys)(mapping))
+            return keys, values if kinds_of(values) <= LEAVES else self._at(keys, values)
         encoded = [
             (_written(plain := self.step(f"[{key!r}]", key)), plain, value, key)
             for key, value in mapping.items()
         ]
         encoded.sort(key=lambda item: item[0])
+        values = [value for _, _, value, _ in encoded]
         return (
             [plain for _, plain, _, _ in encoded],
-            [self.step(f"[{key!r}]", value) for _, _, value, key in encoded],
+            self._at([key for _, _, _, key in encoded], values),
         )
+
+    def _at(self, keys: list[Any], values: list[Any]) -> list[Plain]:
+        """Return the structures of values that stand under keys."""
+        done: list[Plain] = []
+        try:
+            for value in values:  # a list comprehension would forget how far it came
+                done.append(value if type(value) in LEAVES else self.plain(value))  # noqa: PERF401
+        except _Unkeyable as error:
+            error.steps.append(f"[{keys[len(done)]!r}]")
+            raise
+        return done
 
     def members(self, values: Any) -> list[Plain]:
         """Return a set's members, in an order that depends on them alone."""
-        kinds = set(map(type, values))
+        kinds = kinds_of(values)
         if len(kinds) <= 1 and kinds <= SORTABLE:
             return sorted(values)
         return sorted((self.plain(value) for value in values), key=_written)
+
+
+class _Careful(Encoder):
+    """Encodes one value that may contain itself, or a part without a key; item by item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._above: list[int] = []
+
+    def column(self, values: list[Any], kind: type) -> Plain | None:
+        """Return None: each item is looked at on its own."""
+        return None
+
+    def plain(self, value: Any) -> Plain:
+        """Return the plain structure; what contains itself refers up to itself."""
+        if type(value) in LEAVES:
+            return value
+        identity = id(value)
+        if identity in self._above:
+            return {"up": len(self._above) - self._above.index(identity)}
+        self._above.append(identity)
+        try:
+            return super().plain(value)
+        finally:
+            self._above.pop()
+
+
+_FAST = Encoder()
+_DEEPER = tuple(Encoder(depth + 1) for depth in range(DEEPEST))
 
 
 def unkeyable(reason: str) -> Exception:
@@ -213,27 +279,37 @@ def class_name(kind: type) -> str:
 
 
 def _list(encoder: Encoder, value: list[Any]) -> Plain:
-    return value if set(map(type, value)) <= LEAVES else encoder.items(value)
+    if len(value) < MANY:
+        return value if LEAVES.issuperset(map(type, value)) else encoder.items(value)
+    kinds = kinds_of(value)
+    if kinds <= LEAVES:
+        return value
+    if len(kinds) == 1:
+        columns = encoder.column(value, *kinds)
+        if columns is not None:
+            return columns
+    return encoder.items(value)
 
 
 def _tuple(encoder: Encoder, value: tuple[Any, ...]) -> Plain:
-    return value if set(map(type, value)) <= LEAVES else tuple(encoder.items(value))
+    if len(value) >= MANY:
+        return {"tuple": _list(encoder, list(value))}
+    return value if LEAVES.issuperset(map(type, value)) else tuple(encoder.items(value))
 
 
 def _dict(encoder: Encoder, value: dict[Any, Any]) -> Plain:
-    return (MARK, "dict", *encoder.pairs(value))
+    return {"dict": encoder.pairs(value)}
 
 
 def _builtin(encoder: Encoder, value: Any) -> Plain:
     owner = value.__self__
     if owner is None or type(owner).__name__ == "module":
-        return (MARK, "builtin", value.__module__ or "builtins", value.__qualname__)
-    return (MARK, "method", value.__name__, encoder.step(".__self__", owner))
+        return tagged("builtin", value.__module__ or "builtins", value.__qualname__)
+    return tagged("method", value.__name__, encoder.step(".__self__", owner))
 
 
 def _partial(encoder: Encoder, value: Any) -> Plain:
-    return (
-        MARK,
+    return tagged(
         "partial",
         encoder.step(".func", value.func),
         encoder.step(".args", value.args),
@@ -266,42 +342,38 @@ def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
         list: _list,
         tuple: _tuple,
         dict: _dict,
-        set: lambda encoder, value: (MARK, "set", encoder.members(value)),
-        frozenset: lambda encoder, value: (MARK, "frozenset", encoder.members(value)),
-        complex: lambda _encoder, value: (MARK, "complex", value.real, value.imag),
-        bytearray: lambda _encoder, value: (MARK, "bytearray", bytes(value)),
-        memoryview: lambda _encoder, value: (
-            MARK,
+        set: lambda encoder, value: tagged("set", encoder.members(value)),
+        frozenset: lambda encoder, value: tagged("frozenset", encoder.members(value)),
+        complex: lambda _encoder, value: tagged("complex", value.real, value.imag),
+        bytearray: lambda _encoder, value: tagged("bytearray", bytes(value)),
+        memoryview: lambda _encoder, value: tagged(
             "memoryview",
             value.format,
             value.shape,
             value.tobytes(),
         ),
-        range: lambda _encoder, value: (MARK, "range", value.start, value.stop, value.step),
-        slice: lambda encoder, value: (
-            MARK,
+        range: lambda _encoder, value: tagged("range", value.start, value.stop, value.step),
+        slice: lambda encoder, value: tagged(
             "slice",
             encoder.items((value.start, value.stop, value.step)),
         ),
-        type(...): lambda _encoder, _value: (MARK, "ellipsis"),
-        type(NotImplemented): lambda _encoder, _value: (MARK, "not implemented"),
-        OrderedDict: lambda encoder, value: (
-            MARK,
+        type(...): lambda _encoder, _value: tagged("ellipsis"),
+        type(NotImplemented): lambda _encoder, _value: tagged("not implemented"),
+        OrderedDict: lambda encoder, value: tagged(
             "ordered",
             encoder.items(value),
             [encoder.step(f"[{key!r}]", item) for key, item in value.items()],
         ),
-        MappingProxyType: lambda encoder, value: (MARK, "proxy", *encoder.pairs(value)),
-        deque: lambda encoder, value: (MARK, "deque", encoder.items(value), value.maxlen),
+        MappingProxyType: lambda encoder, value: tagged("proxy", *encoder.pairs(value)),
+        deque: lambda encoder, value: tagged("deque", encoder.items(value), value.maxlen),
         partial: _partial,
         BuiltinFunctionType: _builtin,
-        MethodType: lambda encoder, value: (
-            MARK,
+        MethodType: lambda encoder, value: tagged(
             "bound",
             encoder.step(".__self__", value.__self__),
             encoder.step(".__func__", value.__func__),
         ),
-        ModuleType: lambda _encoder, value: (MARK, "module", value.__name__),
+        ModuleType: lambda _encoder, value: tagged("module", value.__name__),
         object: _refused("a bare object()"),
         GeneratorType: _refused("a generator"),
         CoroutineType: _refused("a coroutine"),
@@ -329,14 +401,13 @@ def _reduced(encoder: Encoder, value: Any) -> Plain:
         problem = _Unkeyable(f"{kind.__qualname__} cannot be taken apart ({error})")
         raise problem from error
     if isinstance(reduced, str):
-        return (MARK, "global", value.__module__, reduced)
+        return tagged("global", value.__module__, reduced)
     function, args, state, items, pairs = (*reduced, None, None, None)[:5]
     if getattr(function, "__name__", "") == "__newobj__" and args and args[0] is kind:
         made: Plain = (class_name(kind), [encoder.plain(arg) for arg in args[1:]])
     else:
         made = (encoder.plain(function), [encoder.plain(arg) for arg in args])
-    return (
-        MARK,
+    return tagged(
         "object",
         class_name(kind),
         made,
@@ -350,9 +421,9 @@ def _state(encoder: Encoder, state: Any) -> Plain:
     """Return the structure of an object's state, its attributes named in errors."""
     if type(state) is dict and set(map(type, state)) <= {str}:
         names = sorted(state)
-        return (MARK, "state", names, [encoder.step(f".{name}", state[name]) for name in names])
+        return tagged("state", names, [encoder.step(f".{name}", state[name]) for name in names])
     if type(state) is tuple and len(state) == 2 and type(state[1]) is dict:
-        return (MARK, "slots", _state(encoder, state[0]), _state(encoder, state[1]))
+        return tagged("slots", _state(encoder, state[0]), _state(encoder, state[1]))
     return encoder.plain(state)
 
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 from blake3 import blake3
 
 from jobspan.errors import UnkeyableError
-from jobspan.keys.canonical import ENCODERS, LEAVES, MARK, Encoder, canonical_bytes, class_name
+from jobspan.keys.bulk import LEAVES
+from jobspan.keys.canonical import ENCODERS, Encoder, canonical_bytes, class_name, tagged
 from jobspan.keys.source import class_source, code_source
 
 __all__ = ["Fingerprint", "class_digest", "fingerprint", "function_name", "unwrapped"]
@@ -54,6 +55,7 @@ class _Watch:
     mutable: list[tuple[Any, str]] = field(default_factory=list)
 
     def holds(self) -> bool:
+        """Whether nothing has changed; as quick as can be, for every call of a function asks."""
         for function, code, defaults, keyword_defaults in self.codes:
             if (
                 function.__code__ is not code
@@ -64,14 +66,17 @@ class _Watch:
         for scope, name, value in self.names:
             if scope.get(name, _MISSING) is not value:
                 return False
-        for cell, value in self.cells:
-            if _cell(cell) is not value:
+        if self.cells and any(_cell(cell) is not value for cell, value in self.cells):
+            return False
+        for value, digest in self.mutable:  # noqa: SIM110 - all() costs more than all the rest
+            if _digest(value, "global") != digest:
                 return False
-        return all(_digest(value, "global") == digest for value, digest in self.mutable)
+        return True
 
 
 _MISSING = object()
-_watches: WeakKeyDictionary[FunctionType, _Watch] = WeakKeyDictionary()
+_watches: dict[int, _Watch] = {}
+"""By the function's id, which is its own for as long as it lives: that costs less than hashing."""
 
 
 def unwrapped(function: Any) -> Any:
@@ -120,17 +125,21 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
     >>> fingerprint(double).digest == fingerprint(double).digest
     True
     """
-    function = unwrapped(function)
+    watch = _watches.get(id(function))
+    if watch is not None and watch.holds():
+        return watch.result
+    plain = unwrapped(function)
+    if plain is not function:
+        return fingerprint(plain)
     if not isinstance(function, FunctionType):
         components = dict(_Walk().callable(function, "function"))
         return Fingerprint(_combined(components), components)
-    watch = _watches.get(function)
-    if watch is not None and watch.holds():
-        return watch.result
     walk = _Walk()
     components = dict(walk.function(function, "function"))
     result = Fingerprint(_combined(components), components)
-    _watches[function] = _Watch(result, walk.codes, walk.names, walk.cells, walk.mutable)
+    if watch is None:
+        finalize(function, _watches.pop, id(function), None)
+    _watches[id(function)] = _Watch(result, walk.codes, walk.names, walk.cells, walk.mutable)
     return result
 
 
@@ -259,9 +268,15 @@ class _Walk:
                 "the fingerprint by a word of your own."
             )
             raise
-        if type(value) not in LEAVES:
+        if not _fixed(value):
             self.mutable.append((value, digest))
         return digest
+
+
+def _fixed(value: Any) -> bool:
+    """Whether a value can never change, so that its identity tells all."""
+    kind = type(value)
+    return kind in LEAVES or (kind in (tuple, frozenset) and all(map(_fixed, value)))
 
 
 def _cell(cell: Any) -> Any:
@@ -330,11 +345,11 @@ def version_of(module: str | None) -> str:
 
 
 def _encode_function(_encoder: Encoder, value: FunctionType) -> Any:
-    return (MARK, "function", fingerprint(value).digest)
+    return tagged("function", fingerprint(value).digest)
 
 
 def _encode_class(_encoder: Encoder, value: type) -> Any:
-    return (MARK, "class", class_name(value), class_digest(value))
+    return tagged("class", class_name(value), class_digest(value))
 
 
 ENCODERS[FunctionType] = _encode_function

@@ -9,7 +9,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from jobspan.keys.canonical import FOREIGN, MARK, Encoder, class_name, loaded, unkeyable
+from jobspan.keys.bulk import kinds_of, packed_integers
+from jobspan.keys.canonical import FOREIGN, Encoder, class_name, loaded, tagged, unkeyable
 
 __all__ = ["buffer_digest"]
 
@@ -36,48 +37,48 @@ def _datetime(encoder: Encoder, value: Any) -> Any | None:
     kind = type(value)
     if kind is dt.datetime:
         naive = value.replace(tzinfo=None, fold=0).isoformat()
-        return (MARK, "datetime", naive, value.fold, encoder.step(".tzinfo", value.tzinfo))
+        return tagged("datetime", naive, value.fold, encoder.step(".tzinfo", value.tzinfo))
     if kind is dt.time:
         naive = value.replace(tzinfo=None, fold=0).isoformat()
-        return (MARK, "time", naive, value.fold, encoder.step(".tzinfo", value.tzinfo))
+        return tagged("time", naive, value.fold, encoder.step(".tzinfo", value.tzinfo))
     if kind is dt.date:
-        return (MARK, "date", value.isoformat())
+        return tagged("date", value.isoformat())
     if kind is dt.timedelta:
-        return (MARK, "timedelta", value.days, value.seconds, value.microseconds)
+        return tagged("timedelta", value.days, value.seconds, value.microseconds)
     if kind is dt.timezone:
-        return (MARK, "timezone", encoder.plain(value.utcoffset(None)), value.tzname(None))
+        return tagged("timezone", encoder.plain(value.utcoffset(None)), value.tzname(None))
     return None
 
 
 def _zoneinfo(_encoder: Encoder, value: Any) -> Any | None:
     key = getattr(value, "key", None)
-    return None if key is None else (MARK, "zone", key)
+    return None if key is None else tagged("zone", key)
 
 
 def _numbers(_encoder: Encoder, value: Any) -> Any | None:
     name = type(value).__name__
     if name == "Decimal":
         sign, digits, exponent = value.as_tuple()
-        return (MARK, "decimal", sign, tuple(digits), exponent)
+        return tagged("decimal", sign, tuple(digits), exponent)
     if name == "Fraction":
-        return (MARK, "fraction", value.numerator, value.denominator)
+        return tagged("fraction", value.numerator, value.denominator)
     return None
 
 
 def _path(_encoder: Encoder, value: Any) -> Any | None:
     if hasattr(value, "as_posix"):
         flavour = "windows" if "Windows" in type(value).__name__ else "posix"
-        return (MARK, "path", flavour, value.as_posix())
+        return tagged("path", flavour, value.as_posix())
     return None
 
 
 def _uuid(_encoder: Encoder, value: Any) -> Any | None:
-    return (MARK, "uuid", value.int) if type(value).__name__ == "UUID" else None
+    return tagged("uuid", value.int) if type(value).__name__ == "UUID" else None
 
 
 def _pattern(encoder: Encoder, value: Any) -> Any | None:
     if type(value).__name__ == "Pattern":
-        return (MARK, "pattern", encoder.plain(value.pattern), value.flags)
+        return tagged("pattern", encoder.plain(value.pattern), value.flags)
     return None
 
 
@@ -85,7 +86,7 @@ def _enum(encoder: Encoder, value: Any) -> Any | None:
     import enum
 
     if isinstance(value, enum.Enum):
-        return (MARK, "enum", class_name(type(value)), encoder.plain(value.value))
+        return tagged("enum", class_name(type(value)), encoder.plain(value.value))
     return None
 
 
@@ -96,8 +97,7 @@ def _numpy(encoder: Encoder, value: Any) -> Any | None:
     np = loaded("numpy")
     if isinstance(value, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(value)
-        return (
-            MARK,
+        return tagged(
             "masked",
             _array(encoder, value.filled()),
             _array(encoder, mask),
@@ -106,21 +106,21 @@ def _numpy(encoder: Encoder, value: Any) -> Any | None:
     if isinstance(value, np.ndarray):
         if type(value) in (np.ndarray, np.memmap):
             return _array(encoder, value)
-        return (MARK, "array", class_name(type(value)), _array(encoder, np.asarray(value)))
+        return tagged("array", class_name(type(value)), _array(encoder, np.asarray(value)))
     if isinstance(value, np.generic):
         if value.dtype.hasobject:
-            return (MARK, "scalar", "object", encoder.plain(value.item()))
-        return (MARK, "scalar", _dtype(value.dtype), value.tobytes())
+            return tagged("scalar", "object", encoder.plain(value.item()))
+        return tagged("scalar", _dtype(value.dtype), value.tobytes())
     if isinstance(value, np.dtype):
-        return (MARK, "dtype", _dtype(value))
+        return tagged("dtype", _dtype(value))
     if isinstance(value, np.random.Generator):
-        return (MARK, "generator", encoder.plain(value.bit_generator.state))
+        return tagged("generator", encoder.plain(value.bit_generator.state))
     if isinstance(value, np.random.BitGenerator):
-        return (MARK, "bit generator", encoder.plain(value.state))
+        return tagged("bit generator", encoder.plain(value.state))
     if isinstance(value, np.random.RandomState):
-        return (MARK, "random state", encoder.plain(value.get_state(legacy=False)))
+        return tagged("random state", encoder.plain(value.get_state(legacy=False)))
     if isinstance(value, np.ufunc):
-        return (MARK, "ufunc", value.__name__)
+        return tagged("ufunc", value.__name__)
     return None
 
 
@@ -145,22 +145,22 @@ def _array(encoder: Encoder, array: Any) -> Any:
     order = "F" if fortran else "C"
     if array.dtype.hasobject:
         items = array.ravel(order=order).tolist()
-        return (MARK, "array", dtype, shape, order, encoder.plain(items))
+        return tagged("array", dtype, shape, order, encoder.plain(items))
     if array.dtype.kind == "T":  # variable-width strings live outside the buffer
-        return (MARK, "array", dtype, shape, order, encoder.plain(array.tolist()))
+        return tagged("array", dtype, shape, order, encoder.plain(array.tolist()))
     if array.size == 0:
-        return (MARK, "array", dtype, shape, order, b"")
+        return tagged("array", dtype, shape, order, b"")
     if fortran:
         array = array.T
     if array.flags.c_contiguous:
         data = array.reshape(-1).view(np.uint8)
-        return (MARK, "array", dtype, shape, order, buffer_digest(data))
+        return tagged("array", dtype, shape, order, buffer_digest(data))
     hasher = blake3()
     rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
     for start in range(0, len(array), rows):
         block = np.ascontiguousarray(array[start : start + rows])
         hasher.update(block.reshape(-1).view(np.uint8))
-    return (MARK, "array", dtype, shape, order, hasher.digest())
+    return tagged("array", dtype, shape, order, hasher.digest())
 
 
 # --- frames ------------------------------------------------------------------------------------
@@ -173,24 +173,21 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
             encoder.step(f"[{name!r}]", _column(encoder, value.iloc[:, number].array))
             for number, name in enumerate(value.columns)
         ]
-        return (
-            MARK,
+        return tagged(
             "frame",
             encoder.step(".columns", value.columns),
             encoder.step(".index", value.index),
             columns,
         )
     if isinstance(value, pd.Series):
-        return (
-            MARK,
+        return tagged(
             "series",
             encoder.plain(value.name),
             encoder.step(".index", value.index),
             _column(encoder, value.array),
         )
     if isinstance(value, pd.RangeIndex):
-        return (
-            MARK,
+        return tagged(
             "range index",
             value.start,
             value.stop,
@@ -202,40 +199,44 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
             _column(encoder, value.get_level_values(number).array)
             for number in range(value.nlevels)
         ]
-        return (MARK, "multi index", levels, encoder.plain(list(value.names)))
+        return tagged("multi index", levels, encoder.plain(list(value.names)))
     if isinstance(value, pd.Index):
-        return (MARK, "index", _column(encoder, value.array), encoder.plain(value.name))
+        return tagged("index", _column(encoder, value.array), encoder.plain(value.name))
     if isinstance(value, pd.api.extensions.ExtensionArray):
-        return (MARK, "column", _column(encoder, value))
+        return tagged("column", _column(encoder, value))
     if value is pd.NA:
-        return (MARK, "NA")
+        return tagged("NA")
     if value is pd.NaT:
-        return (MARK, "NaT")
+        return tagged("NaT")
     if isinstance(value, pd.Timestamp):
-        return (MARK, "timestamp", value.isoformat(), encoder.plain(value.tzinfo))
+        return tagged("timestamp", value.isoformat(), encoder.plain(value.tzinfo))
     if isinstance(value, pd.Timedelta):
-        return (MARK, "timedelta64", value.isoformat())
+        return tagged("timedelta64", value.isoformat())
     if isinstance(value, pd.Interval):
-        return (MARK, "interval", encoder.items((value.left, value.right, value.closed)))
+        return tagged("interval", encoder.items((value.left, value.right, value.closed)))
     if isinstance(value, pd.Period):
-        return (MARK, "period", value.ordinal, value.freqstr)
+        return tagged("period", value.ordinal, value.freqstr)
     if isinstance(value, pd.api.extensions.ExtensionDtype):
-        return (MARK, "extension dtype", str(value))
+        return tagged("extension dtype", str(value))
     return None
 
 
 def _column(encoder: Encoder, array: Any) -> Any:
     """Return a column's structure: text the same however pandas stores it."""
     np, pd = loaded("numpy"), loaded("pandas")
+    if type(array).__name__ in ("NumpyExtensionArray", "PandasArray"):
+        array = array.to_numpy()  # pandas' own name for a plain array
     dtype = array.dtype
     if isinstance(dtype, np.dtype):
-        values = array.to_numpy()
+        values = np.asarray(array)
         if dtype.kind != "O":
             return (str(dtype), _array(encoder, values))
         items = values.tolist()
-        kinds = set(map(type, items))
+        kinds = kinds_of(items)
         if kinds <= {str, type(None), float} and str in kinds:
-            return ("text", [None if item is None or item != item else item for item in items])
+            others = [] if len(kinds) == 1 else [item for item in items if type(item) is not str]
+            if all(item is None or item != item for item in others):
+                return _text(items, [type(item) is not str for item in items] if others else [])
         return ("object", encoder.plain(items))
     if isinstance(dtype, pd.CategoricalDtype):
         return (
@@ -245,7 +246,11 @@ def _column(encoder: Encoder, array: Any) -> Any:
             bool(array.ordered),
         )
     if isinstance(dtype, pd.StringDtype):
-        return ("text", array.to_numpy(dtype=object, na_value=None).tolist())
+        arrow = array.__arrow_array__() if hasattr(array, "__arrow_array__") else None
+        if arrow is not None and "string" in str(arrow.type):
+            return _arrow_text(arrow)
+        items = array.to_numpy(dtype=object, na_value=None).tolist()
+        return _text(items, [item is None for item in items] if None in items else [])
     if hasattr(array, "asi8"):
         return (str(dtype), _array(encoder, np.asarray(array.asi8)))
     mask = array.isna()
@@ -256,14 +261,49 @@ def _column(encoder: Encoder, array: Any) -> Any:
     )
 
 
+def _text(items: list[Any], missing: list[bool]) -> Any:
+    """Return a text column's structure: lengths in characters, all text in UTF-8, what is missing.
+
+    The same as `_arrow_text` gives for the same text.
+    """
+    if any(missing):
+        items = ["" if gone else item for gone, item in zip(missing, items, strict=True)]
+    lengths = packed_integers(map(len, items))
+    data = "".join(items).encode("utf-8", "surrogatepass")
+    gone = bytes(missing) if any(missing) else b""
+    return ("text", len(items), buffer_digest(lengths), buffer_digest(data), buffer_digest(gone))
+
+
+def _arrow_text(column: Any) -> Any:
+    """Return the structure of a text column that Arrow holds, from its buffers."""
+    np, pa = loaded("numpy"), loaded("pyarrow")
+    import pyarrow.compute as pc
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    hashers = blake3(), blake3(), blake3()
+    missing = any(chunk.null_count for chunk in chunks)
+    for chunk in chunks:
+        if missing:
+            hashers[2].update(np.asarray(pc.is_null(chunk).to_numpy(zero_copy_only=False), "u1"))
+            chunk = pc.fill_null(chunk, "")  # noqa: PLW2901 - what lies under a null is unknown
+        lengths = pc.utf8_length(chunk).to_numpy(zero_copy_only=False)
+        hashers[0].update(lengths.astype("<i8").view("u1"))
+        wide = chunk.cast(pa.large_string())
+        _, offsets, data = wide.buffers()
+        if len(wide) and data is not None:
+            edges = np.frombuffer(offsets, "<i8", len(wide) + 1, wide.offset * 8)
+            hashers[1].update(memoryview(data)[edges[0] : edges[-1]])
+    return ("text", len(column), *(hasher.digest() for hasher in hashers))
+
+
 def _polars(encoder: Encoder, value: Any) -> Any | None:
     pl = loaded("polars")
     if isinstance(value, pl.DataFrame):
-        return (MARK, "polars", [(s.name, _polars(encoder, s)) for s in value.get_columns()])
+        return tagged("polars", [(s.name, _polars(encoder, s)) for s in value.get_columns()])
     if isinstance(value, pl.Series):
-        return (MARK, "polars series", value.name, str(value.dtype), encoder.plain(value.to_list()))
+        return tagged("polars series", value.name, str(value.dtype), encoder.plain(value.to_list()))
     if isinstance(value, pl.LazyFrame):
-        return (MARK, "polars lazy", value.serialize())
+        return tagged("polars lazy", value.serialize())
     return None
 
 
@@ -274,15 +314,15 @@ def _pyarrow(encoder: Encoder, value: Any) -> Any | None:
             (name, _pyarrow(encoder, column))
             for name, column in zip(value.schema.names, value.columns, strict=True)
         ]
-        return (MARK, "arrow table", columns)
+        return tagged("arrow table", columns)
     if isinstance(value, pa.Array | pa.ChunkedArray):
-        return (MARK, "arrow", str(value.type), encoder.plain(value.to_pylist()))
+        return tagged("arrow", str(value.type), encoder.plain(value.to_pylist()))
     if isinstance(value, pa.Scalar):
-        return (MARK, "arrow scalar", str(value.type), encoder.plain(value.as_py()))
+        return tagged("arrow scalar", str(value.type), encoder.plain(value.as_py()))
     if isinstance(value, pa.DataType | pa.Schema | pa.Field):
-        return (MARK, "arrow type", str(value))
+        return tagged("arrow type", str(value))
     if isinstance(value, pa.Buffer):
-        return (MARK, "arrow buffer", buffer_digest(value))
+        return tagged("arrow buffer", buffer_digest(value))
     return None
 
 
@@ -310,7 +350,7 @@ def _scipy(encoder: Encoder, value: Any) -> Any | None:
         parts = [coordinates.data, coordinates.row, coordinates.col]
     np = loaded("numpy")
     arrays = [parts[0], *(np.asarray(part, dtype="i8") for part in parts[1:])]
-    return (MARK, "sparse", value.format, value.shape, [_array(encoder, a) for a in arrays])
+    return tagged("sparse", value.format, value.shape, [_array(encoder, a) for a in arrays])
 
 
 def _sklearn(encoder: Encoder, value: Any) -> Any | None:
@@ -319,16 +359,16 @@ def _sklearn(encoder: Encoder, value: Any) -> Any | None:
     state = {name: part for name, part in vars(value).items() if name != "_sklearn_version"}
     names = sorted(state)
     parts = [encoder.step(f".{name}", state[name]) for name in names]
-    return (MARK, "estimator", class_name(type(value)), names, parts)
+    return tagged("estimator", class_name(type(value)), names, parts)
 
 
 def _torch(encoder: Encoder, value: Any) -> Any | None:
     torch = loaded("torch")
     if isinstance(value, torch.Tensor):
         array = value.detach().cpu().numpy()
-        return (MARK, "tensor", str(value.dtype), value.requires_grad, _array(encoder, array))
+        return tagged("tensor", str(value.dtype), value.requires_grad, _array(encoder, array))
     if isinstance(value, torch.dtype | torch.device):
-        return (MARK, "torch", str(value))
+        return tagged("torch", str(value))
     return None
 
 

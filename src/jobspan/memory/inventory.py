@@ -1,0 +1,219 @@
+"""What a cache holds: facts about its entries, read from their headers and never from their values.
+
+::
+
+    inventory ─┬ folders   one listing, one header a function
+               └ survey    one listing, one header an entry
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from jobspan.codecs.entry import LARGEST_HEADER, Header, Lease, read_header
+from jobspan.errors import EntryDamagedError
+from jobspan.memory.recall import function_prefix
+from jobspan.store import ObjectInfo, ObjectStore
+
+__all__ = ["FunctionFolder", "StoredEntry", "Survey", "folders", "last_use", "survey"]
+
+HEADER_BYTES = 1 << 13
+"""Bytes that are read for a header; few headers are larger, and those are asked for again."""
+
+READERS = 16
+"""Headers that are read at once: a bucket answers each after some milliseconds."""
+
+_ENTRY = re.compile(r"(?P<folder>[^/]+)/[0-9a-f]{2}/(?P<key>[0-9a-f]{64})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFolder:
+    """The entries of one function, as a listing shows them.
+
+    Parameters
+    ----------
+    folder : str
+        The folder's name in the store, ending in a slash.
+    function : str
+        Module and qualified name of the function; empty where no header there can be read.
+    entries : tuple of ObjectInfo
+        Its entries.
+    """
+
+    folder: str
+    function: str
+    entries: tuple[ObjectInfo, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its entries."""
+        return sum(info.size for info in self.entries)
+
+    @property
+    def used(self) -> float:
+        """When one of its entries was last used, in seconds since the epoch."""
+        return max(map(last_use, self.entries))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One stored result.
+
+    Parameters
+    ----------
+    info : ObjectInfo
+        The object that holds it.
+    header : Header
+        What it says of itself.
+    """
+
+    info: ObjectInfo
+    header: Header
+
+    @property
+    def used(self) -> float:
+        """When it was last used, or stored, in seconds since the epoch."""
+        return last_use(self.info)
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a store holds.
+
+    Parameters
+    ----------
+    entries : list of StoredEntry
+        The results.
+    claims : list of ObjectInfo
+        Claims of callers that compute a result just now, or died while they did.
+    damaged : list of ObjectInfo
+        Objects whose header cannot be read.
+    """
+
+    entries: list[StoredEntry] = field(default_factory=list)
+    claims: list[ObjectInfo] = field(default_factory=list)
+    damaged: list[ObjectInfo] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of everything."""
+        entries = sum(entry.info.size for entry in self.entries)
+        return entries + sum(info.size for info in (*self.claims, *self.damaged))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it took to compute the results."""
+        return sum(entry.header.seconds for entry in self.entries)
+
+    def by_function(self) -> dict[str, list[StoredEntry]]:
+        """Return the results by function, that with the most bytes first."""
+        found: dict[str, list[StoredEntry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.header.function, []).append(entry)
+
+        def weight(name: str) -> tuple[int, str]:
+            return -sum(entry.info.size for entry in found[name]), name
+
+        return {name: found[name] for name in sorted(found, key=weight)}
+
+
+def last_use(info: ObjectInfo) -> float:
+    """Return when an object was last used, or written where the store keeps no more than that.
+
+    Examples
+    --------
+    >>> last_use(ObjectInfo("a", 1, modified=10.0, touched=12.0))
+    12.0
+    """
+    return info.modified if info.touched is None else max(info.touched, info.modified)
+
+
+def folders(store: ObjectStore) -> list[FunctionFolder]:
+    """Return the functions whose results a store holds, with one listing and few requests more.
+
+    Parameters
+    ----------
+    store : ObjectStore
+        The store; what in it is not named like an entry is left out.
+    """
+    grouped: dict[str, list[ObjectInfo]] = {}
+    for info in store.list():
+        match = _ENTRY.match(info.name)
+        if match is not None:
+            grouped.setdefault(match["folder"], []).append(info)
+
+    def named(folder: str) -> FunctionFolder:
+        entries = grouped[folder]
+        for info in entries[:3]:  # the first may be a claim, or damaged
+            found = _facts(store, info)
+            if isinstance(found, Header):
+                return FunctionFolder(f"{folder}/", found.function, tuple(entries))
+        return FunctionFolder(f"{folder}/", "", tuple(entries))
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="jobspan-inventory") as pool:
+        return list(pool.map(named, sorted(grouped)))
+
+
+def survey(
+    store: ObjectStore, function: str | None = None, *, infos: Iterable[ObjectInfo] | None = None
+) -> Survey:
+    """Read the header of every entry.
+
+    Parameters
+    ----------
+    store : ObjectStore
+        The store.
+    function : str or None
+        Module and qualified name of the one function whose entries are wanted.
+    infos : iterable of ObjectInfo or None
+        The objects to look at, where a listing is at hand; None: all.
+
+    Notes
+    -----
+    Threads and processes: safe beside readers, writers and evictions; entries that go meanwhile
+    are left out.
+    """
+    found = Survey()
+    prefix = "" if function is None else function_prefix(function)
+    for info, facts in _read_all(store, store.list(prefix) if infos is None else infos):
+        if isinstance(facts, Header):
+            if function is None or facts.function == function:
+                found.entries.append(StoredEntry(info, facts))
+        elif isinstance(facts, Lease):
+            found.claims.append(info)
+        elif isinstance(facts, EntryDamagedError):
+            found.damaged.append(info)
+    return found
+
+
+Facts = Header | Lease | EntryDamagedError | None
+
+
+def _read_all(
+    store: ObjectStore, infos: Iterable[ObjectInfo]
+) -> Iterator[tuple[ObjectInfo, Facts]]:
+    named = [info for info in infos if _ENTRY.match(info.name)]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="jobspan-inventory") as pool:
+        yield from zip(named, pool.map(lambda info: _facts(store, info), named), strict=True)
+
+
+def _facts(store: ObjectStore, info: ObjectInfo) -> Facts:
+    """Return what an object says of itself; None where it is gone."""
+    try:
+        data = store.get(info.name, 0, HEADER_BYTES)[0]
+        if Lease.is_packed(data):
+            return Lease.unpack(data)
+        try:
+            return read_header(memoryview(data))[0]
+        except EntryDamagedError:
+            if info.size <= HEADER_BYTES:
+                raise
+            data = store.get(info.name, 0, LARGEST_HEADER)[0]
+            return read_header(memoryview(data))[0]
+    except KeyError:
+        return None
+    except EntryDamagedError as error:
+        return error

@@ -10,6 +10,7 @@ from jobspan.errors import (
     JobspanError,
     MissingExtraError,
     StoreError,
+    UnknownBackendError,
 )
 
 __all__ = ["ExitCode", "code_for"]
@@ -60,6 +61,8 @@ def code_for(error: JobspanError | OSError) -> ExitCode:
     >>> code_for(MissingExtraError("s3://", "s3")).name
     'MISSING_EXTRA'
     """
+    if isinstance(error, UnknownBackendError):
+        return ExitCode.USAGE
     if isinstance(error, MissingExtraError):
         return ExitCode.MISSING_EXTRA
     if isinstance(error, EntryNotFoundError):

@@ -7,9 +7,10 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import click
@@ -57,7 +58,7 @@ def run(
 
     What the script imports from joblib comes from jobspan instead. Libraries that use joblib
     themselves, such as scikit-learn, run on the same backend. What the script says itself, as in
-    Parallel(n_jobs=4, backend="threading"), holds.
+    Parallel(n_jobs=4, backend="threading"), holds. The exit code is the script's own.
     """
     settings: dict[str, Any] = {}
     if n_jobs is not None:
@@ -76,7 +77,11 @@ def run(
             _serve_libraries()
             stack.enter_context(parallel_config(**settings))
         stack.enter_context(_as_main(script, arguments))
-        exec(code, sys.modules["__main__"].__dict__)
+        try:
+            exec(code, sys.modules["__main__"].__dict__)
+        except Exception as error:
+            traceback.print_exception(error.with_traceback(_of_script(error, script)))
+            raise click.exceptions.Exit(1) from error
 
 
 def compiled(script: Path, *, replace_joblib: bool) -> Any:
@@ -92,6 +97,14 @@ def compiled(script: Path, *, replace_joblib: bool) -> Any:
     if replace_joblib:
         tree = _FromJobspan().visit(tree)
     return compile(tree, str(script), "exec", dont_inherit=True)
+
+
+def _of_script(error: Exception, script: Path) -> TracebackType | None:
+    """Return the traceback from the script's own lines on: ours above them tell users nothing."""
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_code.co_filename != str(script):
+        step = step.tb_next
+    return step or error.__traceback__
 
 
 class _FromJobspan(ast.NodeTransformer):

@@ -2,16 +2,18 @@
 
 ::
 
-    magic               "jobspan" and a zero, 8 bytes
-    version             u32, little-endian
-    header length       u32
-    header digest       32 bytes, BLAKE3 of the header
-    header              JSON, UTF-8
-    padding             to a multiple of 64
-    parts               payload, then each buffer, every one at a multiple of 64
+    prefix          magic, version, bytes of the head, bytes of the signature, number of parts,
+                    BLAKE3 of the head
+    head            key, BLAKE3 of the payload and of the buffers, times, codec, compression; then
+                    the length of each part as stored, and before compression; then JSON: function
+                    and components
+    signature       of the head; empty where nobody signed
+    padding         to a multiple of 64
+    parts           payload, then each buffer, every one at a multiple of 64
 
-The header says what is stored, how long each part is and what its digest is, so that nothing is
-decoded before it is known to be whole.
+The head says what is stored, how long each part is and what its digest is, so that nothing is
+decoded before it is known to be whole. What a hit needs of it stands in fixed places; the JSON is
+for people, and read only when somebody asks.
 """
 
 from __future__ import annotations
@@ -19,33 +21,40 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobspan.errors import EntryDamagedError
+from blake3 import blake3
 
-__all__ = ["ALIGNMENT", "Header", "Lease", "pack", "unpack"]
+from jobspan.errors import CodecError, EntryDamagedError
+
+__all__ = ["ALIGNMENT", "LARGEST_HEADER", "Header", "Lease", "pack", "read_header", "unpack"]
 
 MAGIC = b"jobspan\0"
 LEASE_MAGIC = b"joblease"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 LARGEST_HEADER = 1 << 24
 """A header that claims to be larger is damaged."""
 
-_PREFIX = struct.Struct("<8sII32s")
+THREADED_BYTES = 1 << 21
+"""Larger parts are hashed by several threads, which changes nothing in the digest."""
+
+_PREFIX = struct.Struct("<8sIIII32s")
+_FACTS = struct.Struct("<32s32s32sdd32s16s")
+
+_write_json = json.JSONEncoder(separators=(",", ":")).encode
 
 Part = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What an entry says of itself.
 
     Parameters
     ----------
     key : str
-        The key's digest.
+        The key's digest, 64 hexadecimal digits.
     function : str
         Module and qualified name of the function.
     created : float
@@ -53,38 +62,113 @@ class Header:
     seconds : float
         How long the call took.
     codec : str
-        Name of the codec that wrote the payload.
+        Name of the codec that wrote the payload, at most 32 bytes.
     compression : str
-        Name of the compression of the payload; empty: none.
-    parts : list of int
-        Bytes of the payload and of each buffer, as stored.
-    digest : str
-        BLAKE3 over all parts, 64 hexadecimal digits.
-    sizes : list of int
+        Name of the compression of the parts, at most 16 bytes; empty: none.
+    sizes : sequence of int
         Bytes of each part before compression; empty where there is none.
-    components : dict of str to str
+    components : mapping of str to str
         The parts of the key, for "why did this miss?".
+
+    Attributes
+    ----------
+    parts : sequence of int
+        Bytes of the payload and of each buffer, as stored.
+    payload_digest, buffers_digest : bytes
+        BLAKE3 of the first part and of the others.
     signature : str
-        Who wrote it, over all else in the header; empty where nobody signed.
+        Who wrote it, over all else in the head; empty where nobody signed.
     """
 
-    key: str
-    function: str
-    created: float
-    seconds: float
-    codec: str = "pickle"
-    compression: str = ""
-    parts: list[int] = field(default_factory=list)
-    digest: str = ""
-    sizes: list[int] = field(default_factory=list)
-    components: Mapping[str, str] = field(default_factory=dict)
-    signature: str = ""
+    __slots__ = (
+        "_about",
+        "_text",
+        "buffers_digest",
+        "codec",
+        "compression",
+        "created",
+        "head",
+        "key",
+        "parts",
+        "payload_digest",
+        "seconds",
+        "signature",
+        "sizes",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        function: str,
+        created: float,
+        seconds: float,
+        codec: str = "pickle",
+        compression: str = "",
+        sizes: Sequence[int] = (),
+        components: Mapping[str, str] | None = None,
+    ) -> None:
+        self.key = key
+        self.created = created
+        self.seconds = seconds
+        self.codec = codec
+        self.compression = compression
+        self.sizes = sizes
+        self.parts: Sequence[int] = ()
+        self.payload_digest = b""
+        self.buffers_digest = b""
+        self.signature = ""
+        self.head: Part = b""
+        self._text: Part = b""
+        self._about: dict[str, Any] | None = {"function": function, "components": components or {}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(key={self.key[:12]!r}…, function={self.function!r})"
+
+    @property
+    def function(self) -> str:
+        """Module and qualified name of the function."""
+        return str(self._told()["function"])
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The parts of the key, by name."""
+        return dict(self._told()["components"])
+
+    def _told(self) -> dict[str, Any]:
+        if self._about is None:
+            try:
+                about = json.loads(bytes(self._text))
+                about["function"], dict(about["components"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise EntryDamagedError(f"the entry's header cannot be read: {error}") from error
+            self._about = about
+        return self._about
 
     def signed_text(self) -> bytes:
-        """Return what a signature is over: everything but itself, the digest of the parts in it."""
-        fields = asdict(self)
-        del fields["signature"]
-        return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        """Return what a signature is over: the head, the digest of the parts in it."""
+        return bytes(self.head)
+
+    def packed(self, parts: Sequence[Part]) -> bytes:
+        """Return the head of an entry with these parts."""
+        about = _write_json(self._told()).encode()
+        codec, compression = self.codec.encode(), self.compression.encode()
+        if len(codec) > 32 or len(compression) > 16:
+            raise CodecError(
+                f"codec {self.codec!r} or compression {self.compression!r} has too long a name; "
+                "32 and 16 bytes are the limit"
+            )
+        facts = _FACTS.pack(
+            bytes.fromhex(self.key),
+            _digest(parts[:1]),
+            _digest(parts[1:]),
+            self.created,
+            self.seconds,
+            codec,
+            compression,
+        )
+        lengths = [len(part) for part in parts]
+        sizes = [*lengths, *(self.sizes or lengths)]
+        return facts + struct.pack(f"<{len(sizes)}Q", *sizes) + about
 
 
 def pack(
@@ -95,27 +179,25 @@ def pack(
     Parameters
     ----------
     header : Header
-        Its `parts` and `digest` are filled in from `parts`.
+        What it says of itself.
     parts : sequence of bytes-like
         The payload and its buffers.
     sign : callable or None
-        Returns the signature of the header's text.
+        Returns the signature of the head.
     """
-    header = replace(header, parts=[len(part) for part in parts], digest=_digest(parts))
-    if sign is not None:
-        header = replace(header, signature=sign(header.signed_text()))
-    text = json.dumps(asdict(header), separators=(",", ":")).encode()
-    from blake3 import blake3
-
-    prefix = _PREFIX.pack(MAGIC, VERSION, len(text), blake3(text).digest())
-    start = _aligned(len(prefix) + len(text))
-    size = start
-    for part in parts:
-        size = _aligned(size) + len(part)
+    lengths = [len(part) for part in parts]
+    head = header.packed(parts)
+    signature = b"" if sign is None else sign(head).encode()
+    prefix = _PREFIX.pack(
+        MAGIC, VERSION, len(head), len(signature), len(parts), blake3(head).digest()
+    )
+    start = b"".join((prefix, head, signature))
+    size = len(start)
+    for length in lengths:
+        size = _aligned(size) + length
     data = bytearray(size)
-    data[: len(prefix)] = prefix
-    data[len(prefix) : len(prefix) + len(text)] = text
-    position = start
+    data[: len(start)] = start
+    position = len(start)
     for part in parts:
         position = _aligned(position)
         data[position : position + len(part)] = part
@@ -135,7 +217,7 @@ def unpack(
     key : str or None
         The key under which it was found, which it must name.
     check : bool
-        Whether the parts' digest is compared; a mapped entry is not read for it.
+        Whether the buffers' digest is compared, too; a mapped entry is not read for it.
 
     Raises
     ------
@@ -143,60 +225,86 @@ def unpack(
         If the bytes are truncated, altered, foreign, or of another key.
     """
     view = memoryview(data)
-    header, start = read_header(view)
+    header, position = read_header(view)
     if key is not None and header.key != key:
         raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
     parts = []
-    position = start
-    for size in header.parts:
-        position = _aligned(position)
-        if size < 0 or position + size > len(view):
-            raise EntryDamagedError(f"the entry is truncated: {len(view)} bytes")
-        parts.append(view[position : position + size])
-        position += size
-    if position != len(view):
-        raise EntryDamagedError(f"the entry has {len(view) - position} bytes too many")
-    if check and _digest(parts) != header.digest:
+    size = len(view)
+    for length in header.parts:
+        position = -(-position // ALIGNMENT) * ALIGNMENT
+        end = position + length
+        if end > size:
+            raise EntryDamagedError(f"the entry is truncated: {size} bytes")
+        parts.append(view[position:end])
+        position = end
+    if position != size:
+        raise EntryDamagedError(f"the entry has {size - position} bytes too many")
+    whole = _digest(parts[:1]) == header.payload_digest
+    if not whole or (check and _digest(parts[1:]) != header.buffers_digest):
         raise EntryDamagedError("the entry's content does not match its digest")
     return header, parts
 
 
 def read_header(view: memoryview) -> tuple[Header, int]:
-    """Return the header at the start of an entry, and where its parts begin."""
-    from blake3 import blake3
-
+    """Return the header at the start of an entry, and where it ends."""
     if len(view) < _PREFIX.size:
         raise EntryDamagedError(f"{len(view)} bytes are no entry")
-    magic, version, length, digest = _PREFIX.unpack_from(view)
+    magic, version, length, signed, count, digest = _PREFIX.unpack_from(view)
     if magic != MAGIC:
         raise EntryDamagedError("the object is no entry of jobspan")
     if version != VERSION:
         raise EntryDamagedError(f"the entry is of version {version}, this is version {VERSION}")
-    end = _PREFIX.size + length
-    if length > LARGEST_HEADER or end > len(view):
+    start = _PREFIX.size
+    end = start + length
+    text = _FACTS.size + 16 * count
+    if length > LARGEST_HEADER or end + signed > len(view) or text > length:
         raise EntryDamagedError("the entry's header is truncated")
-    text = view[_PREFIX.size : end]
-    if blake3(text).digest() != digest:
+    head = view[start:end]
+    if blake3(head).digest() != digest:
         raise EntryDamagedError("the entry's header does not match its digest")
-    try:
-        fields: dict[str, Any] = json.loads(bytes(text))
-        return Header(**fields), _aligned(end)
-    except (ValueError, TypeError) as error:
-        raise EntryDamagedError(f"the entry's header cannot be read: {error}") from error
+    header = Header.__new__(Header)
+    (
+        key,
+        header.payload_digest,
+        header.buffers_digest,
+        header.created,
+        header.seconds,
+        codec,
+        compression,
+    ) = _FACTS.unpack_from(head)
+    header.key = key.hex()
+    header.codec = _name(codec)
+    header.compression = _name(compression)
+    lengths = struct.unpack_from(f"<{2 * count}Q", head, _FACTS.size)
+    header.parts, header.sizes = lengths[:count], lengths[count:]
+    header.signature = str(view[end : end + signed], "ascii", "replace") if signed else ""
+    header.head = head
+    header._text = head[text:]
+    header._about = None
+    return header, end + signed
+
+
+def _name(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _aligned(position: int) -> int:
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
-def _digest(parts: Sequence[Part]) -> str:
-    from blake3 import blake3
-
-    hasher = blake3()
+def _digest(parts: Sequence[Part]) -> bytes:
+    """Return BLAKE3 of the parts one after the other; their lengths stand in the head."""
+    if not parts:
+        return _NOTHING
+    if len(parts) == 1 and len(parts[0]) < THREADED_BYTES:
+        return blake3(parts[0]).digest()
+    hasher = blake3(max_threads=blake3.AUTO)
     for part in parts:
-        hasher.update(len(part).to_bytes(8, "little"))
         hasher.update(part)
-    return hasher.hexdigest()
+    return hasher.digest()
+
+
+_NOTHING = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +325,7 @@ class Lease:
     @staticmethod
     def is_packed(data: Part) -> bool:
         """Whether the bytes are a claim, not an entry."""
-        return bytes(data[: len(LEASE_MAGIC)]) == LEASE_MAGIC
+        return data[: len(LEASE_MAGIC)] == LEASE_MAGIC
 
     def pack(self) -> bytes:
         """Return the bytes that stand under the key while it is computed."""

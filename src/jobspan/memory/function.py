@@ -7,13 +7,11 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from jobspan.calls import Recalled
 from jobspan.errors import JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
-from jobspan.memory import single_flight
 from jobspan.memory.expiry import ValidFor
 from jobspan.memory.recall import Cache, Found, entry_name
 from jobspan.memory.result import MemorizedResult, NotMemorizedResult
@@ -150,7 +148,8 @@ class MemorizedFunc(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of a call, or call the function and store what it returns."""
-        return cast("R", self._result(self._keys.key(args, kwargs), args, kwargs).value)
+        result: R = self._result(self._keys.key(args, kwargs), args, kwargs).value
+        return result
 
     # --- joblib's methods ------------------------------------------------------------------
 
@@ -162,12 +161,12 @@ class MemorizedFunc(Generic[P, R]):
     def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R, dict[str, Any]]:
         """Call the function whatever is stored; store the result and return it with metadata."""
         key = self._keys.key(args, kwargs)
-        found = self._compute(key, args, kwargs, None)
+        found = self._compute(key, args, kwargs, Claim())
         return found.value, _metadata(found)
 
     def check_call_in_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Whether the result of a call is stored and good; nothing is called."""
-        return self._stored(self.cache.look_up(self._keys.key(args, kwargs))) is not None
+        return self._stored(self._look_up(self._keys.key(args, kwargs))) is not None
 
     def clear(self, warn: bool = True) -> None:
         """Delete all stored results of the function, of every version of its code."""
@@ -188,7 +187,7 @@ class MemorizedFunc(Generic[P, R]):
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Say in words how a call differs from the nearest one that is stored."""
         key = self._keys.key(args, kwargs)
-        if self._stored(self.cache.look_up(key)) is not None:
+        if self._stored(self._look_up(key)) is not None:
             return "nothing differs: the result is stored"
         stored = [header.components for _, header in self.cache.headers(self._keys.name)]
         return explain(key, stored)
@@ -203,7 +202,8 @@ class MemorizedFunc(Generic[P, R]):
                 keys.append(self._keys.key(args, kwargs))
             except (JobspanError, TypeError):
                 keys.append(None)  # the call itself raises it, where the user expects it
-        found = iter(self.cache.look_up_many([key for key in keys if key is not None]))
+        wanted = [key for key in keys if key is not None]
+        found = iter(self.cache.look_up_many(wanted, self._usable))
         answers: list[Recalled | None] = []
         for key in keys:
             stored = None if key is None else self._stored(next(found))
@@ -214,32 +214,38 @@ class MemorizedFunc(Generic[P, R]):
 
     # --- how it works ----------------------------------------------------------------------
 
-    def _stored(self, found: Found | None) -> Found | None:
-        """Return what was found if it is an entry that is still good."""
-        if found is None or found.header is None:
-            return None
+    def _look_up(self, key: CallKey) -> Found | None:
+        return self.cache.look_up(key, self._usable)
+
+    def _usable(self, found: Found) -> bool:
+        """Whether an entry is still good."""
+        if self.expires is None and self.cache_validation_callback is None:
+            return True
         metadata = _metadata(found)
         if self.expires is not None and not ValidFor(self.expires)(metadata):
-            return None
+            return False
         validation = self.cache_validation_callback
-        return found if validation is None or validation(metadata) else None
+        return validation is None or validation(metadata)
+
+    def _stored(self, found: Found | None) -> Found | None:
+        """Return what was found if it is an entry that is still good."""
+        if found is None or found.header is None or not self._usable(found):
+            return None
+        return found
 
     def _result(self, key: CallKey, args: Any, kwargs: Any) -> Found:
+        found = self._look_up(key)
+        if found is not None and found.header is not None and self._usable(found):
+            return self._hit(found, key)
         if not self.single_flight:
-            stored = self._stored(self.cache.look_up(key))
-            if stored is not None:
-                return self._hit(stored, key)
-            return self._compute(key, args, kwargs, None)
-        for turn, what in turns(self.cache, key, self.lease_seconds):
-            if turn is Turn.WAIT:
-                time.sleep(cast("float", what))
-            elif turn is Turn.COMPUTE:
-                return self._compute(key, args, kwargs, cast("Claim", what))
-            else:
-                stored = self._stored(cast("Found", what))
-                if stored is not None:
-                    return self._hit(stored, key)
-        return self._compute(key, args, kwargs, None)
+            return self._compute(key, args, kwargs, Claim())
+        for turn, what in turns(self.cache, key, found, self._usable, self.lease_seconds):
+            if turn is Turn.FOUND:
+                return self._hit(what, key)
+            if turn is Turn.COMPUTE:
+                return self._compute(key, args, kwargs, what)
+            time.sleep(what)
+        raise AssertionError("somebody who wants a key is always told what to do")
 
     def _hit(self, found: Found, key: CallKey) -> Found:
         self._count_hit(found)
@@ -252,45 +258,38 @@ class MemorizedFunc(Generic[P, R]):
         self.cache.counts.hits += 1
         self.cache.counts.seconds_saved += found.header.seconds
 
-    def _compute(self, key: CallKey, args: Any, kwargs: Any, claim: Claim | None) -> Found:
+    def _compute(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
         self._announce(args, kwargs)
         begin = time.perf_counter()
-        held = claim is not None and claim.token is not None
-        if held:
-            single_flight.heartbeat.watch(self.cache.store, cast("Claim", claim))
+        published = False
+        claim.hold()
         try:
             value = self.func(*args, **kwargs)
-        except BaseException:
-            self._give_up(claim)
-            raise
+            seconds = time.perf_counter() - begin
+            published = self._publish(key, value, seconds, claim)
         finally:
-            if held:
-                single_flight.heartbeat.release(cast("Claim", claim))
-        return self._publish(key, value, time.perf_counter() - begin, claim)
+            claim.release(published)
+        return self._finished(key, value, published=published)
 
     def _announce(self, args: Any, kwargs: Any) -> None:
         self.cache.counts.misses += 1
         if self._verbose > 0:
             _print(_call_text(self._keys.name, args, kwargs))
 
-    def _publish(self, key: CallKey, value: Any, seconds: float, claim: Claim | None) -> Found:
-        stored = self.cache.publish(key, value, seconds, claim.token if claim else None)
-        if not stored:
-            self._give_up(claim)
+    def _publish(self, key: CallKey, value: Any, seconds: float, claim: Claim) -> bool:
+        published = self.cache.publish(key, value, seconds, claim.token, fresh=claim.fresh)
         if self._verbose > 0:
             text = f"{self._keys.name.rpartition('.')[2]} - {seconds:.1f}s, {seconds / 60:.1f}min"
             _print(max(0, 80 - len(text)) * "_" + text)
-        if stored and self.cache.mmap_mode is not None:
-            found = self._stored(self.cache.look_up(key))
+        return published
+
+    def _finished(self, key: CallKey, value: Any, *, published: bool) -> Found:
+        """Return a computed result: the stored one where users asked for its mapped arrays."""
+        if published and self.cache.mmap_mode is not None:
+            found = self._stored(self._look_up(key))
             if found is not None:
                 return found
         return Found(value)
-
-    def _give_up(self, claim: Claim | None) -> None:
-        """Take one's own claim back, so that others need not wait for it to lapse."""
-        if claim is not None and claim.token is not None:
-            with suppress(OSError, KeyError):  # it lapses by itself
-                self.cache.store.delete(claim.name, claim.token)
 
 
 class AsyncMemorizedFunc(MemorizedFunc[P, R]):
@@ -309,44 +308,38 @@ class AsyncMemorizedFunc(MemorizedFunc[P, R]):
     async def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
         """Await the function whatever is stored; store the result and return it with metadata."""
         key = self._keys.key(args, kwargs)
-        found = await self._computed(key, args, kwargs, None)
+        found = await self._computed(key, args, kwargs, Claim())
         return found.value, _metadata(found)
 
     async def _awaited(self, key: CallKey, args: Any, kwargs: Any) -> Found:
+        found = await asyncio.to_thread(self._look_up, key)
+        stored = self._stored(found)
+        if stored is not None:
+            return self._hit(stored, key)
         if not self.single_flight:
-            stored = self._stored(await asyncio.to_thread(self.cache.look_up, key))
-            if stored is not None:
-                return self._hit(stored, key)
-            return await self._computed(key, args, kwargs, None)
-        steps = turns(self.cache, key, self.lease_seconds)
+            return await self._computed(key, args, kwargs, Claim())
+        steps = turns(self.cache, key, found, self._usable, self.lease_seconds)
         while (step := await asyncio.to_thread(next, steps, None)) is not None:
             turn, what = step
-            if turn is Turn.WAIT:
-                await asyncio.sleep(cast("float", what))
-            elif turn is Turn.COMPUTE:
-                return await self._computed(key, args, kwargs, cast("Claim", what))
-            else:
-                stored = self._stored(cast("Found", what))
-                if stored is not None:
-                    return self._hit(stored, key)
-        return await self._computed(key, args, kwargs, None)
+            if turn is Turn.FOUND:
+                return self._hit(what, key)
+            if turn is Turn.COMPUTE:
+                return await self._computed(key, args, kwargs, what)
+            await asyncio.sleep(what)
+        raise AssertionError("somebody who wants a key is always told what to do")
 
-    async def _computed(self, key: CallKey, args: Any, kwargs: Any, claim: Claim | None) -> Found:
+    async def _computed(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
         self._announce(args, kwargs)
         begin = time.perf_counter()
-        held = claim is not None and claim.token is not None
-        if held:
-            single_flight.heartbeat.watch(self.cache.store, cast("Claim", claim))
+        published = False
+        claim.hold()
         try:
             value = await cast("Coroutine[Any, Any, Any]", self.func(*args, **kwargs))
-        except BaseException:
-            await asyncio.to_thread(self._give_up, claim)
-            raise
+            seconds = time.perf_counter() - begin
+            published = await asyncio.to_thread(self._publish, key, value, seconds, claim)
         finally:
-            if held:
-                single_flight.heartbeat.release(cast("Claim", claim))
-        seconds = time.perf_counter() - begin
-        return await asyncio.to_thread(self._publish, key, value, seconds, claim)
+            await asyncio.shield(asyncio.to_thread(claim.release, published))
+        return await asyncio.to_thread(self._finished, key, value, published=published)
 
 
 def _rebuilt(

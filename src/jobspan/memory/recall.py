@@ -9,21 +9,25 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+from blake3 import blake3
 
 from jobspan.codecs.compression import compress, decompress
-from jobspan.codecs.entry import Header, Lease, pack, unpack
+from jobspan.codecs.entry import Header, Lease, pack, read_header, unpack
 from jobspan.codecs.plain import choose_safe
 from jobspan.codecs.signing import Signer
 from jobspan.codecs.values import CODECS, Codec
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, JobspanWarning
 from jobspan.keys import CallKey
-from jobspan.store import BulkReads, LocalPaths, ObjectStore
+from jobspan.store import BulkReads, LocalPaths, NameLocks, ObjectStore
 
 __all__ = ["Cache", "CacheWarning", "Found", "entry_name", "function_prefix"]
 
@@ -35,8 +39,7 @@ class CacheWarning(JobspanWarning):
     """The cache could not do its work; the call's result is right all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What stands under a key.
 
     Parameters
@@ -57,6 +60,13 @@ class Found:
     token: str = ""
 
 
+Usable: TypeAlias = "Callable[[Found], bool]"
+"""Whether what was found is still good."""
+
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+@lru_cache(maxsize=4096)
 def function_prefix(function: str) -> str:
     """Return the folder of a function's entries: its name as far as stores take it.
 
@@ -71,8 +81,6 @@ def function_prefix(function: str) -> str:
         "<", ""
     ).replace(">", ""):
         return safe + "/"
-    from blake3 import blake3
-
     return f"{safe[:100]}-{blake3(function.encode()).hexdigest(4)}/"
 
 
@@ -130,76 +138,95 @@ class Cache:
     writable: bool = True
     mmap_mode: str | None = None
     counts: Counts = field(default_factory=Counts)
+    _path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
+    _tier_path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
+    locks: NameLocks | None = field(init=False, default=None, repr=False)
 
-    def look_up(self, key: CallKey) -> Found | None:
+    def __post_init__(self) -> None:
+        self._path = _local_path(self.store)
+        self._tier_path = _local_path(self.tier)
+        self.locks = self.store if isinstance(self.store, NameLocks) else None
+
+    def look_up(self, key: CallKey, usable: Usable | None = None) -> Found | None:
         """Return what stands under a key; None where nothing does that can be used.
 
         Never raises for the store's sake: what fails is warned of, and is a miss.
+
+        Parameters
+        ----------
+        key : CallKey
+            The key.
+        usable : callable or None
+            Whether an entry of the local tier is still good; else the store is asked.
         """
         name = entry_name(key)
         try:
             if self.tier is not None:
-                found = self._read(self.tier, name, key.digest)
-                if found is not None:
+                found = self._read(self.tier, self._tier_path, name, key.digest)
+                if found is not None and (usable is None or usable(found)):
                     return found
-            return self._read(self.store, name, key.digest)
+            return self._read(self.store, self._path, name, key.digest)
         except OSError as error:
             self._warn(f"cannot read the entry {name}", error)
             return None
 
-    def look_up_many(self, keys: list[CallKey]) -> list[Found | None]:
+    def look_up_many(self, keys: list[CallKey], usable: Usable | None = None) -> list[Found | None]:
         """Return what stands under many keys, read at once where the store can do that."""
         names = [entry_name(key) for key in keys]
         found: list[Found | None] = [None] * len(keys)
         if self.tier is not None:
             for index, key in enumerate(keys):
                 try:
-                    found[index] = self._read(self.tier, names[index], key.digest)
+                    one = self._read(self.tier, self._tier_path, names[index], key.digest)
                 except OSError as error:
                     self._warn(f"cannot read the entry {names[index]}", error)
+                else:
+                    if one is not None and (usable is None or usable(one)):
+                        found[index] = one
         wanted = [index for index, one in enumerate(found) if one is None]
         if not isinstance(self.store, BulkReads) or len(wanted) < 2:
             for index in wanted:
-                found[index] = self.look_up(keys[index])
+                found[index] = self._look_in_store(names[index], keys[index].digest)
             return found
         places: dict[str, list[int]] = {}
         for index in wanted:
             places.setdefault(names[index], []).append(index)
         try:
             for name, data in self.store.get_many(list(places)):
-                if data is not None:
-                    for index in places[name]:
-                        found[index] = self._decoded(data, "", name, keys[index].digest)
+                if data is None:
+                    continue
+                for index in places[name]:
+                    found[index] = self._decoded(data, "", name, keys[index].digest)
+                if _is_entry(found[places[name][0]]):
+                    self._fill_tier(name, data)
         except OSError as error:
             self._warn("cannot read entries", error)
         return found
 
-    def _read(self, store: ObjectStore, name: str, digest: str) -> Found | None:
-        if isinstance(store, LocalPaths):
-            mapped = self._mapped(store.local_path(name), name, digest)
-            if mapped is not None:
-                return mapped
+    def _look_in_store(self, name: str, digest: str) -> Found | None:
+        try:
+            return self._read(self.store, self._path, name, digest)
+        except OSError as error:
+            self._warn(f"cannot read the entry {name}", error)
+            return None
+
+    def _read(
+        self, store: ObjectStore, path: Callable[[str], str] | None, name: str, digest: str
+    ) -> Found | None:
+        if path is not None:
+            data = _read_local(path(name), self.mmap_mode)
+            if data is None:
+                return None
+            if not Lease.is_packed(data):
+                return self._decoded(data, "", name, digest, mapped=type(data) is not bytes)
         try:
             data, token = store.get(name)
         except KeyError:
             return None
         found = self._decoded(data, token, name, digest)
-        if found is not None and found.header is not None and store is self.store:
+        if store is self.store and _is_entry(found):
             self._fill_tier(name, data)
         return found
-
-    def _mapped(self, path: str, name: str, digest: str) -> Found | None:
-        """Return a large local entry whose buffers are the file's pages; None for a small one."""
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123 - one call on the way of every hit
-                file.seek(0, 2)
-                if file.tell() < MAPPED_BYTES:
-                    return None
-                access = mmap.ACCESS_READ if self.mmap_mode == "r" else mmap.ACCESS_COPY
-                memory = mmap.mmap(file.fileno(), 0, access=access)
-        except (OSError, ValueError):
-            return None  # the store's own way of reading says what is wrong
-        return self._decoded(memory, "", name, digest, mapped=True)
 
     def _decoded(
         self, data: Any, token: str, name: str, digest: str, *, mapped: bool = False
@@ -207,8 +234,10 @@ class Cache:
         if Lease.is_packed(data):
             return Found(data=data, token=token)
         try:
-            header, parts = unpack(data, digest, check=not mapped or self.mmap_mode is None)
-            if self.signer is not None:
+            signed = self.signer is not None
+            check = signed or not mapped or self.mmap_mode is None
+            header, parts = unpack(data, digest, check=check)
+            if signed:
                 self._verify(header, name)
             value = self._value(header, parts, writable=not mapped)
         except (EntryDamagedError, EntryUntrustedError, CodecError) as error:
@@ -224,9 +253,10 @@ class Cache:
             raise EntryUntrustedError(f"the signature of {name} is {problem}")
 
     def _value(self, header: Header, parts: list[memoryview], *, writable: bool) -> Any:
-        if header.codec not in CODECS:
-            raise CodecError(f"no codec is called {header.codec!r}; see register_codec")
-        codec = CODECS.load(header.codec)()
+        try:
+            codec = CODECS.load(header.codec)()
+        except KeyError:
+            raise CodecError(f"no codec is called {header.codec!r}; see register_codec") from None
         if self.safe and not codec.safe:
             raise CodecError(f"safe=True does not read the codec {header.codec!r}")
         given: list[Any] = list(parts)
@@ -268,19 +298,27 @@ class Cache:
         if name:
             parts = [compress(name, level, part) for part in parts]
         header = Header(
-            key=key.digest,
-            function=key.function,
-            created=time.time(),
-            seconds=seconds,
-            codec=codec.name,
-            compression=name,
-            sizes=sizes if name else [],
-            components=key.components,
+            key.digest,
+            key.function,
+            time.time(),
+            seconds,
+            codec.name,
+            name,
+            sizes if name else (),
+            key.components,
         )
         sign = self.signer.sign if self.signer is not None and self.signer.can_sign else None
         return pack(header, parts, sign)
 
-    def publish(self, key: CallKey, value: Any, seconds: float, token: str | None = None) -> bool:
+    def publish(
+        self,
+        key: CallKey,
+        value: Any,
+        seconds: float,
+        token: str | None = None,
+        *,
+        fresh: bool = False,
+    ) -> bool:
         """Store a result; whether it is stored. Never raises for the store's sake.
 
         Parameters
@@ -293,6 +331,8 @@ class Cache:
             How long it took.
         token : str or None
             The state of one's own claim, which is written over; None: whatever stands there.
+        fresh : bool
+            Whether nothing stood there when it was looked up.
         """
         if not self.writable:
             return False
@@ -300,7 +340,12 @@ class Cache:
         try:
             data = self.packed(key, value, seconds)
             view = memoryview(data)
-            if token is None or self.store.swap(name, view, token) is None:
+            written = None
+            if token is not None:
+                written = self.store.swap(name, view, token)
+            elif fresh:
+                written = self.store.create(name, view)
+            if written is None:
                 self.store.put(name, view)
             self.counts.bytes_written += len(data)
         except (OSError, CodecError) as error:
@@ -311,8 +356,6 @@ class Cache:
 
     def headers(self, function: str | None = None) -> Iterator[tuple[str, Header]]:
         """Yield the headers of the entries there are, of one function or of all."""
-        from jobspan.codecs.entry import read_header
-
         prefix = "" if function is None else function_prefix(function)
         for info in self.store.list(prefix):
             try:
@@ -342,12 +385,39 @@ class Cache:
         warnings.warn(text, CacheWarning, stacklevel=6)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in self.__slots__}
+        state = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return {**state, "counts": Counts()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+        self.__post_init__()
+
+
+def _local_path(store: Any) -> Callable[[str], str] | None:
+    return store.local_path if isinstance(store, LocalPaths) else None
+
+
+def _is_entry(found: Found | None) -> bool:
+    return found is not None and found.header is not None
+
+
+def _read_local(path: str, mmap_mode: str | None) -> Any:
+    """Return the bytes of a local object, its pages where it is large, or None."""
+    try:
+        descriptor = os.open(path, _READ_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = os.read(descriptor, MAPPED_BYTES)
+        if len(data) < MAPPED_BYTES:
+            return data
+        access = mmap.ACCESS_READ if mmap_mode == "r" else mmap.ACCESS_COPY
+        return mmap.mmap(descriptor, 0, access=access)
+    except IsADirectoryError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 _warned: set[str] = set()

@@ -26,7 +26,7 @@ class MemorizedResult:
 
     def __init__(self, cache: Cache, key: CallKey, metadata: dict[str, Any] | None = None) -> None:
         self._cache = cache
-        self._key = CallKey(key.digest, key.function, ({}, {}))
+        self._key = CallKey(key.digest, key.function, ({}, ()))
         self.metadata = metadata or {}
 
     @property

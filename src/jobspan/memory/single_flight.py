@@ -1,8 +1,9 @@
 """Single flight: of all who want one key, on any number of hosts, one computes and the rest wait.
 
-A claim stands under the key itself, made by `create`, renewed by a heartbeat, written over by the
-result. Correctness never rests on it: who waits too long computes by himself, a dead holder's claim
-is taken over, and a store without conditional writes does without.
+In a bucket a claim stands under the key itself, made by `create`, renewed by a heartbeat, written
+over by the result. On a disk it is a lock, which the system undoes when its holder dies.
+Correctness never rests on either: who waits too long computes by himself, a dead holder's claim is
+taken over, and a store without conditional writes does without.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from enum import Enum
+from typing import Any, TypeAlias
 
 from jobspan.codecs.entry import Lease
 from jobspan.keys import CallKey
-from jobspan.memory.recall import Cache, Found, entry_name
-from jobspan.store import ObjectStore, StoreClock
+from jobspan.memory.recall import Cache, Found, Usable, entry_name
+from jobspan.store import Lock, NameLocks, ObjectStore, StoreClock
 
-__all__ = ["Claim", "Turn", "turns"]
+__all__ = ["Claim", "LeaseClaim", "Turn", "turns"]
 
 LEASE_SECONDS = 30.0
 """How long a claim holds without a sign of life."""
@@ -33,23 +35,70 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
 """Seconds between two looks at another's claim: short at first, with jitter, then longer."""
 
 
-@dataclass(slots=True)
 class Claim:
-    """One's own claim on a key.
+    """The right to compute a key, as far as one can have it.
 
     Parameters
     ----------
+    fresh : bool
+        Whether nothing stood under the key when it was claimed.
+    """
+
+    token: str | None = None
+
+    def __init__(self, fresh: bool = False) -> None:
+        self.fresh = fresh
+
+    def hold(self) -> None:
+        """Keep it for as long as the computation takes."""
+
+    def release(self, published: bool) -> None:
+        """Give it up; `published`: the result stands there now."""
+
+
+class _LockClaim(Claim):
+    """A claim that the system undoes when its holder dies."""
+
+    def __init__(self, lock: Lock, fresh: bool) -> None:
+        super().__init__(fresh)
+        self._lock = lock
+
+    def release(self, published: bool) -> None:
+        self._lock.release()
+
+
+class LeaseClaim(Claim):
+    """A claim that stands under the key itself, for others on any host to see.
+
+    Parameters
+    ----------
+    store : ObjectStore
+        Where it stands.
     name : str
         The entry's name.
     lease : Lease
         What stands there.
-    token : str or None
-        The claim's state; None where there is no claim: one computes without.
+    token : str
+        The claim's state.
     """
 
-    name: str
-    lease: Lease
-    token: str | None
+    def __init__(self, store: ObjectStore, name: str, lease: Lease, token: str) -> None:
+        super().__init__()
+        self.store = store
+        self.name = name
+        self.lease = lease
+        self.token = token
+
+    def hold(self) -> None:
+        """Have it renewed."""
+        heartbeat.watch(self)
+
+    def release(self, published: bool) -> None:
+        """Renew it no more, and take it back where no result was written over it."""
+        heartbeat.release(self)
+        if not published and self.token is not None:
+            with suppress(OSError, KeyError):  # it lapses by itself
+                self.store.delete(self.name, self.token)
 
 
 class Turn(Enum):
@@ -60,48 +109,143 @@ class Turn(Enum):
     WAIT = "wait"
 
 
+Step: TypeAlias = tuple[Turn, Any]
+"""What to do, with what was found, the claim to compute under, or the seconds to wait."""
+
+
 def turns(
-    cache: Cache, key: CallKey, lease_seconds: float = LEASE_SECONDS
-) -> Iterator[tuple[Turn, Found | Claim | float]]:
+    cache: Cache,
+    key: CallKey,
+    found: Found | None,
+    usable: Usable,
+    lease_seconds: float = LEASE_SECONDS,
+) -> Iterator[Step]:
     """Yield what to do for a key: use what was found, compute under a claim, or wait so long.
 
     The caller does as it is told and comes back: after ``FOUND`` and ``COMPUTE`` it need not.
+
+    Parameters
+    ----------
+    cache : Cache
+        Where the key is looked up.
+    key : CallKey
+        The key.
+    found : Found or None
+        What was found under it a moment ago.
+    usable : callable
+        Whether an entry that was found is still good.
+    lease_seconds : float
+        How long a claim holds without a sign of life.
     """
     store, name = cache.store, entry_name(key)
+    if _is_good(found, usable):
+        yield Turn.FOUND, found
+        return
+    if not cache.writable or not _conditional(store):
+        yield Turn.COMPUTE, Claim(fresh=found is None)
+        return
+    attempts: _Locks | _Leases
+    locks = cache.locks
+    if locks is not None and locks.locks_names:
+        attempts = _Locks(locks, name)
+    else:
+        attempts = _Leases(store, name, lease_seconds)
     deadline = time.monotonic() + PATIENCE_SECONDS
     pause = FIRST_PAUSE
-    seen: tuple[str, float] = ("", 0.0)
     while True:
-        found = cache.look_up(key)
-        if found is not None and found.header is not None:
-            yield Turn.FOUND, found
+        claim = attempts.attempt(found)
+        if claim is None or attempts.look_again:
+            # Published since we looked?
+            found = cache.look_up(key, usable)
+            if _is_good(found, usable):
+                if claim is not None:
+                    claim.release(published=True)
+                yield Turn.FOUND, found
+                return
+        if claim is not None or time.monotonic() > deadline:
+            yield Turn.COMPUTE, claim or Claim()
             return
-        if not cache.writable or not _conditional(store):
-            yield Turn.COMPUTE, Claim(name, Lease("", 0.0), None)
-            return
-        lease = Lease(_holder(), lease_seconds)
-        try:
-            if found is None:
-                token = store.create(name, lease.pack())
-                if token is None:
-                    # An entry that cannot be used, or a claim made since we looked.
-                    data, state = store.get(name)
-                    if not Lease.is_packed(data):
-                        token = store.swap(name, lease.pack(), state)
-            elif _expired(store, name, found, seen):
-                token = store.swap(name, lease.pack(), found.token)
-            else:
-                token = None
-        except (OSError, KeyError):
-            yield Turn.COMPUTE, Claim(name, lease, None)
-            return
-        if token is not None or time.monotonic() > deadline:
-            yield Turn.COMPUTE, Claim(name, lease, token)
-            return
-        if found is not None and found.token != seen[0]:
-            seen = (found.token, time.monotonic())
         yield Turn.WAIT, pause * (0.5 + random.random())
         pause = min(pause * 1.5, LONGEST_PAUSE)
+        found = cache.look_up(key, usable)
+        if _is_good(found, usable):
+            yield Turn.FOUND, found
+            return
+
+
+def _is_good(found: Found | None, usable: Usable) -> bool:
+    return found is not None and found.header is not None and usable(found)
+
+
+class _Locks:
+    """Attempts to claim a key in a store that locks names."""
+
+    look_again = True
+
+    def __init__(self, store: NameLocks, name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def attempt(self, found: Found | None) -> Claim | None:
+        """Return a claim, or None where another one has it."""
+        try:
+            lock = self._store.try_lock(self._name)
+        except OSError:
+            return Claim()
+        return None if lock is None else _LockClaim(lock, fresh=found is None)
+
+
+class _Leases:
+    """Attempts to claim a key by a lease that stands under it."""
+
+    look_again = False
+
+    def __init__(self, store: ObjectStore, name: str, seconds: float) -> None:
+        self._store = store
+        self._name = name
+        self._seconds = seconds
+        self._taken = False
+        self._seen: tuple[str, float] = ("", 0.0)
+
+    def attempt(self, found: Found | None) -> Claim | None:
+        """Return a claim, or None where another one has it."""
+        lease = Lease(_holder(), self._seconds)
+        try:
+            token = self._token(lease, found)
+        except (OSError, KeyError):
+            return Claim()  # the store fails: better computed twice than not at all
+        return None if token is None else LeaseClaim(self._store, self._name, lease, token)
+
+    def _token(self, lease: Lease, found: Found | None) -> str | None:
+        store, name = self._store, self._name
+        if found is None:
+            token = store.create(name, lease.pack())
+            if token is not None or not self._taken:
+                # Who was first may have published by now: look before anything else.
+                self._taken = True
+                return token
+            data, state = store.get(name)
+            # What cannot be used is written over.
+            return None if Lease.is_packed(data) else store.swap(name, lease.pack(), state)
+        if found.header is not None:
+            return store.swap(name, lease.pack(), found.token)
+        if self._expired(found):
+            return store.swap(name, lease.pack(), found.token)
+        if found.token != self._seen[0]:
+            self._seen = (found.token, time.monotonic())
+        return None
+
+    def _expired(self, found: Found) -> bool:
+        """Whether a claim has not been renewed for as long as it says it holds.
+
+        By the store's clock where it has one; else by how long we have seen it unchanged, which
+        needs no clock but our own steady one.
+        """
+        seconds = Lease.unpack(found.data).seconds
+        if isinstance(self._store, StoreClock):
+            age = self._store.age(self._name)
+            return age is not None and age > seconds
+        return found.token == self._seen[0] and time.monotonic() - self._seen[1] > seconds
 
 
 def _conditional(store: ObjectStore) -> bool:
@@ -111,19 +255,6 @@ def _conditional(store: ObjectStore) -> bool:
         return False
 
 
-def _expired(store: ObjectStore, name: str, found: Found, seen: tuple[str, float]) -> bool:
-    """Whether a claim has not been renewed for as long as it says it holds.
-
-    By the store's clock where it has one; else by how long we have seen it unchanged, which needs
-    no clock but our own steady one.
-    """
-    seconds = Lease.unpack(found.data).seconds
-    if isinstance(store, StoreClock):
-        age = store.age(name)
-        return age is not None and age > seconds
-    return found.token == seen[0] and time.monotonic() - seen[1] > seconds
-
-
 def _holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(8).hex()}"
 
@@ -131,60 +262,55 @@ def _holder() -> str:
 class Heartbeat:
     """Renews claims while their holders compute.
 
-    One thread for the process, started with the first claim that needs it, gone soon after the
-    last. A short computation never sees it: the thread sleeps for a third of a lease first.
+    One thread for the process, started with the first claim that needs it, gone a second after the
+    last one at most. A short computation never sees it renew: that is due after a third of a lease.
     """
 
     def __init__(self) -> None:
-        self._claims: dict[int, tuple[ObjectStore, Claim, float]] = {}
-        self._changed = threading.Condition()
+        self._claims: dict[LeaseClaim, float] = {}
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def watch(self, store: ObjectStore, claim: Claim) -> None:
+    def watch(self, claim: LeaseClaim) -> None:
         """Renew a claim from now on."""
-        with self._changed:
-            due = time.monotonic() + claim.lease.seconds / 3
-            self._claims[id(claim)] = (store, claim, due)
-            if self._thread is None or not self._thread.is_alive():
+        with self._lock:
+            self._claims[claim] = time.monotonic() + claim.lease.seconds / 3
+            if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="jobspan-leases", daemon=True
                 )
                 self._thread.start()
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: LeaseClaim) -> None:
         """Renew a claim no more."""
-        with self._changed:
-            self._claims.pop(id(claim), None)
-            if not self._claims:
-                self._changed.notify()
+        with self._lock:
+            self._claims.pop(claim, None)
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                if not self._claims:
-                    self._changed.wait(1.0)
+            with self._lock:
                 if not self._claims:
                     self._thread = None
                     return
-                due = min(due for _, _, due in self._claims.values())
-                self._changed.wait(max(0.0, due - time.monotonic()))
+                due = min(self._claims.values())
                 now = time.monotonic()
-                ripe = [claims for claims in self._claims.values() if claims[2] <= now]
-            for store, claim, _ in ripe:
-                self._renew(store, claim)
+                ripe = [claim for claim, moment in self._claims.items() if moment <= now]
+            for claim in ripe:
+                self._renew(claim)
+            if not ripe:
+                time.sleep(min(1.0, max(0.0, due - now)))
 
-    def _renew(self, store: ObjectStore, claim: Claim) -> None:
-        with self._changed:
-            if id(claim) not in self._claims or claim.token is None:
+    def _renew(self, claim: LeaseClaim) -> None:
+        with self._lock:
+            if claim not in self._claims or claim.token is None:
                 return
             try:
                 # New bytes, so that the state has a new token on every store.
                 lease = Lease(_holder(), claim.lease.seconds)
-                claim.token = store.swap(claim.name, lease.pack(), claim.token)
+                claim.token = claim.store.swap(claim.name, lease.pack(), claim.token)
             except OSError:
                 pass  # tried again at the next beat; a claim that lapses costs a second run
-            due = time.monotonic() + claim.lease.seconds / 3
-            self._claims[id(claim)] = (store, claim, due)
+            self._claims[claim] = time.monotonic() + claim.lease.seconds / 3
 
 
 heartbeat = Heartbeat()

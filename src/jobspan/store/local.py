@@ -11,33 +11,34 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from jobspan.errors import StoreError, StoreLocationError
+from jobspan.errors import StoreLocationError
 from jobspan.store.conditions import warn_without_conditions
-from jobspan.store.locking import FileLock
+from jobspan.store.local_files import (
+    ON_WINDOWS,
+    TEMPORARY,
+    link_new,
+    remove,
+    removed_on_error,
+    replace,
+    token_of,
+    token_of_facts,
+    write_temporary,
+)
+from jobspan.store.locking import LOCKS_NAMES, FileLock, NameLock
 from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
 from jobspan.store.protocol import Data, ObjectInfo, Token
 
 __all__ = ["LocalStore"]
 
-_TEMPORARY = RESERVED_PREFIX + "tmp-"
 _OWN_FOLDER = RESERVED_PREFIX + "store"
 _LOCK_FILES = 64
-_WRITE_FLAGS = (
-    os.O_CREAT
-    | os.O_EXCL
-    | os.O_WRONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NOINHERIT", 0)
-)
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-_ON_WINDOWS = os.name == "nt"
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -83,6 +84,7 @@ class LocalStore:
             )
         self._prefix = self._root + os.sep
         self._conditional: bool | None = None
+        self._named = not hasattr(os, "O_TMPFILE")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
@@ -112,7 +114,7 @@ class LocalStore:
     def local_path(self, name: str) -> str:
         """Return the path of the file that holds an object."""
         check_name(name)
-        return self._prefix + name if not _ON_WINDOWS else self._prefix + _windows_name(name)
+        return self._prefix + name if not ON_WINDOWS else self._prefix + _windows_name(name)
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
         """Return the bytes from `start` to `end` of an object, and its token."""
@@ -121,7 +123,7 @@ class LocalStore:
         except _ABSENT:
             raise KeyError(name) from None
         except PermissionError:
-            if _ON_WINDOWS and os.path.isdir(self.local_path(name)):
+            if ON_WINDOWS and os.path.isdir(self.local_path(name)):
                 raise KeyError(name) from None
             raise
         try:
@@ -138,20 +140,25 @@ class LocalStore:
             raise KeyError(name) from None
         finally:
             os.close(descriptor)
-        return data, _token(facts)
+        return data, token_of_facts(facts)
 
     def put(self, name: str, data: Data) -> Token:
         """Write an object whatever stood there."""
         path = self.local_path(name)
-        temporary, token = self._write(path, data)
-        with _removed_on_error(temporary), self._lock(path):
-            _replace(temporary, path)
+        temporary, token = write_temporary(path, data)
+        with removed_on_error(temporary), self._lock(path):
+            replace(temporary, path)
         return token
 
     def create(self, name: str, data: Data) -> Token | None:
         """Write an object only where none is; None where somebody else was first."""
         path = self.local_path(name)
-        temporary, token = self._write(path, data)
+        if not self._named:
+            try:
+                return link_new(path, data)
+            except OSError:
+                self._named = True  # no files without a name here, or no /proc
+        temporary, token = write_temporary(path, data)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -161,39 +168,39 @@ class LocalStore:
                 raise
             return self._create_without_links(temporary, path, token)
         finally:
-            _remove(temporary)
+            remove(temporary)
         return token
 
     def _create_without_links(self, temporary: str, path: str, token: Token) -> Token | None:
         with self._lock(path):
             if os.path.exists(path):
                 return None
-            _replace(temporary, path)
+            replace(temporary, path)
         return token
 
     def swap(self, name: str, data: Data, token: Token) -> Token | None:
         """Write an object only over the state that `token` names; None where it has changed."""
         path = self.local_path(name)
-        if _token_of(path) != token:
+        if token_of(path) != token:
             return None
-        temporary, new_token = self._write(path, data)
-        with _removed_on_error(temporary), self._lock(path):
-            if _token_of(path) == token:
-                _replace(temporary, path)
+        temporary, new_token = write_temporary(path, data)
+        with removed_on_error(temporary), self._lock(path):
+            if token_of(path) == token:
+                replace(temporary, path)
                 return new_token
-        _remove(temporary)
+        remove(temporary)
         return None
 
     def delete(self, name: str, token: Token | None = None) -> bool:
         """Delete an object, with `token` only in that state; whether it was there and is gone."""
         path = self.local_path(name)
-        found = _token_of(path)
+        found = token_of(path)
         if found is None or (token is not None and found != token):
             return False
         with self._lock(path):
-            if token is not None and _token_of(path) != token:
+            if token is not None and token_of(path) != token:
                 return False
-            return _remove(path)
+            return remove(path)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object whose name starts with `prefix`, in no order."""
@@ -203,6 +210,16 @@ class LocalStore:
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
+
+    @property
+    def locks_names(self) -> bool:
+        """Whether `try_lock` works here: the system has locks of parts of a file, and so has it."""
+        return LOCKS_NAMES and self.conditional
+
+    def try_lock(self, name: str) -> NameLock | None:
+        """Claim a name for this thread until released; None while another one has it."""
+        check_name(name)
+        return NameLock.acquire(f"{self._prefix}{_OWN_FOLDER}{os.sep}names.lock", name)
 
     def age(self, name: str) -> float | None:
         """Return the seconds since an object was last written, by the file system's clock."""
@@ -243,8 +260,8 @@ class LocalStore:
         for folder, _, files in os.walk(self._root, topdown=False):
             for file in files:
                 path = os.path.join(folder, file)
-                if file.startswith(_TEMPORARY) and _older(path, older_than):
-                    removed += _remove(path)
+                if file.startswith(TEMPORARY) and _older(path, older_than):
+                    removed += remove(path)
             own = folder == self._root or folder.endswith(os.sep + _OWN_FOLDER)
             if not own and _older(folder, older_than):
                 try:
@@ -257,25 +274,29 @@ class LocalStore:
         pending = [(folder, start)]
         while pending:
             folder, start = pending.pop()
-            path = self._prefix + (_windows_name(folder) if _ON_WINDOWS else folder)
+            path = self._prefix + (_windows_name(folder) if ON_WINDOWS else folder)
             try:
                 entries = os.scandir(path)
             except _ABSENT:
                 continue
             with entries:
                 for entry in entries:
-                    part = unquote(entry.name) if _ON_WINDOWS else entry.name
+                    part = unquote(entry.name) if ON_WINDOWS else entry.name
                     if not part.startswith(start) or part.startswith(RESERVED_PREFIX):
                         continue
                     if entry.is_dir():
                         pending.append((folder + part + "/", ""))
                         continue
                     try:
-                        facts = os.stat(entry.path) if _ON_WINDOWS else entry.stat()
+                        facts = os.stat(entry.path) if ON_WINDOWS else entry.stat()
                     except _ABSENT:
                         continue
                     yield ObjectInfo(
-                        folder + part, facts.st_size, facts.st_mtime, _token(facts), facts.st_atime
+                        folder + part,
+                        facts.st_size,
+                        facts.st_mtime,
+                        token_of_facts(facts),
+                        facts.st_atime,
                     )
 
     def _lock(self, path: str) -> FileLock | _NoLock:
@@ -286,33 +307,6 @@ class LocalStore:
     def _lock_path(self, path: str) -> str:
         number = zlib.crc32(os.fsencode(path)) % _LOCK_FILES
         return f"{self._prefix}{_OWN_FOLDER}{os.sep}{number:02d}.lock"
-
-    def _write(self, path: str, data: Data) -> tuple[str, Token]:
-        """Write a temporary file beside `path`; its own path, and the token it will have."""
-        folder = os.path.dirname(path)
-        temporary = os.path.join(folder, _TEMPORARY + secrets.token_hex(8))
-        try:
-            descriptor = _open_in_folder(temporary, folder)
-        except (FileExistsError, NotADirectoryError):
-            raise StoreError(
-                f"cannot write {path!r}: a part of that path is a file, for one object's "
-                f"name continues another's. Use names of which none starts with another and '/'"
-            ) from None
-        with _removed_on_error(temporary):
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                facts = os.fstat(descriptor)
-                # The file system's clock ticks in milliseconds, and its file numbers are soon used
-                # again: without chance in the time stamp, two states could share one token.
-                stamp = facts.st_mtime_ns // 1_000_000 * 1_000_000 + secrets.randbelow(1_000_000)
-                if _ON_WINDOWS:
-                    stamp -= stamp % 100
-            finally:
-                os.close(descriptor)
-            os.utime(temporary, ns=(stamp, stamp))
-            return temporary, _token(os.stat(temporary))
 
 
 class _NoLock:
@@ -325,31 +319,6 @@ class _NoLock:
         pass
 
 
-class _removed_on_error:  # noqa: N801 - used like a function
-    """Remove a temporary file where the block ends in an error."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, exc_type: type[BaseException] | None, *rest: object) -> None:
-        if exc_type is not None:
-            _remove(self._path)
-
-
-def _token(facts: os.stat_result) -> Token:
-    return f"{facts.st_mtime_ns:x}-{facts.st_ino:x}-{facts.st_size:x}"
-
-
-def _token_of(path: str) -> Token | None:
-    try:
-        return _token(os.stat(path))
-    except _ABSENT:
-        return None
-
-
 def _read_rest(descriptor: int, first: bytes, wanted: int) -> bytes:
     parts = [first]
     missing = wanted - len(first)
@@ -357,42 +326,6 @@ def _read_rest(descriptor: int, first: bytes, wanted: int) -> bytes:
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)
-
-
-def _open_in_folder(path: str, folder: str) -> int:
-    for _ in range(8):
-        try:
-            return os.open(path, _WRITE_FLAGS, 0o666)
-        except FileNotFoundError:
-            # Again and again, for a sweep may remove the folder while it is still empty.
-            os.makedirs(folder, exist_ok=True)
-    return os.open(path, _WRITE_FLAGS, 0o666)
-
-
-def _replace(source: str, target: str) -> None:
-    """Give `source` the name `target`, also on Windows while a reader has the old file open."""
-    for pause in (0.001, 0.01, 0.1, 0.5, 1.0) if _ON_WINDOWS else ():
-        try:
-            os.replace(source, target)
-        except PermissionError:
-            time.sleep(pause)
-        else:
-            return
-    try:
-        os.replace(source, target)
-    except IsADirectoryError:
-        raise StoreError(
-            f"cannot write {target!r}: it is a folder, for another object's name continues "
-            f"this one. Use names of which none starts with another and '/'"
-        ) from None
-
-
-def _remove(path: str) -> bool:
-    try:
-        os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _older(path: str, seconds: float) -> bool:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import time
 from types import TracebackType
 
+from blake3 import blake3
+
 from jobspan.errors import StoreUnavailableError
 
-__all__ = ["FileLock"]
+__all__ = ["LOCKS_NAMES", "FileLock", "NameLock"]
+
+LOCKS_NAMES = sys.platform == "linux"
+"""Whether the system has locks of parts of a file that threads hold apart and death undoes."""
 
 if sys.platform == "win32":  # pragma: no cover
     import msvcrt
@@ -39,6 +45,10 @@ else:
     def _unlock(descriptor: int) -> None:
         # Not left to close(): a child forked meanwhile holds a copy of the descriptor.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+_FLOCK = struct.Struct("@hhqqi4x")
+"""``struct flock`` of Linux: kind, from where, start, length, process (which must be 0)."""
 
 
 class FileLock:
@@ -104,3 +114,45 @@ class FileLock:
             _unlock(self._descriptor)
         finally:
             os.close(self._descriptor)
+
+
+class NameLock:
+    """One name of a store, claimed by one thread of one process.
+
+    A byte of one lock file stands for the name, and is locked by an open file description of its
+    own (``F_OFD_SETLK``, Linux): threads exclude each other as processes do, and the system undoes
+    it when its holder dies. Two names may share a byte, once in 2^62: then one waits for the other.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, path: str, name: str) -> NameLock | None:
+        """Return the lock, or None where another one has the name."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            descriptor = os.open(path, flags, 0o666)
+        position = int.from_bytes(blake3(name.encode()).digest(8), "little") >> 2
+        try:
+            fcntl.fcntl(
+                descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, position, 1, 0)
+            )
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let others have the name."""
+        # Not left to close(): a child forked meanwhile holds a copy of the descriptor.
+        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, 0, 0, 0))
+        os.close(self._descriptor)

@@ -23,6 +23,8 @@ __all__ = [
     "Content",
     "Data",
     "LocalPaths",
+    "Lock",
+    "NameLocks",
     "ObjectInfo",
     "ObjectStore",
     "StoreClock",
@@ -166,6 +168,28 @@ class BulkDeletes(Protocol):
 
     def delete_many(self, states: Iterable[tuple[str, Token | None]]) -> int:
         """Delete objects as `delete` does, by name and token; how many were there and are gone."""
+        ...
+
+
+class Lock(Protocol):
+    """A name that is claimed."""
+
+    def release(self) -> None:
+        """Let others have it."""
+        ...
+
+
+@runtime_checkable
+class NameLocks(Protocol):
+    """A store whose names can be claimed without writing: a claim ends with its holder's life."""
+
+    @property
+    def locks_names(self) -> bool:
+        """Whether it can, where it is."""
+        ...
+
+    def try_lock(self, name: str) -> Lock | None:
+        """Claim a name until released; None while another thread, on any host, has it."""
         ...
 
 

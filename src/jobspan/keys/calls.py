@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from jobspan.keys.canonical import canonical_bytes
-from jobspan.keys.fingerprint import fingerprint, function_name, unwrapped, version_of
+from jobspan.keys.canonical import canonical_bytes, digest
+from jobspan.keys.fingerprint import fingerprint, function_name, unwrapped
 
 __all__ = ["CallKey", "FunctionKeys", "call_key"]
 
@@ -66,7 +66,8 @@ class FunctionKeys:
     version : str or int or None
         Replaces the fingerprint of the function: a word of the user's own.
     depends : sequence
-        What the result depends on besides: functions, modules, paths of files, values.
+        What the result depends on besides: functions, modules, values, and files or folders, given
+        as `pathlib.Path` and read at each call.
 
     Raises
     ------
@@ -194,20 +195,31 @@ def call_key(
     return FunctionKeys(function, ignore, version, depends).key(args, kwargs)
 
 
-def _depends(values: Iterable[Any]) -> Iterable[tuple[str, str]]:
+def _depends(values: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield a name and a digest for each thing that a result depends on besides."""
     for number, value in enumerate(values):
+        what = f"depends[{number}]"
+        plain = unwrapped(value)
         if isinstance(value, ModuleType):
-            file = getattr(value, "__file__", None)
-            version = version_of(value.__name__)
-            data = Path(file).read_bytes() if file and not version else version.encode()
-            yield f"depends {value.__name__}", blake3(data).hexdigest()
+            yield f"{what} {value.__name__}", digest(value, what)
         elif isinstance(value, Path):
-            yield f"depends {value.name}", blake3(value.read_bytes()).hexdigest()
-        elif isinstance(value, FunctionType | type | MethodType):
-            yield f"depends {function_name(value)}", fingerprint(value).digest
+            yield f"{what} {value.name}", _content(value)
+        elif isinstance(plain, FunctionType | type):
+            yield f"{what} {function_name(plain)}", fingerprint(plain).digest
         else:
-            name = f"depends[{number}]"
-            yield name, blake3(canonical_bytes(value, name)).hexdigest()
+            yield what, digest(value, what)
+
+
+def _content(path: Path) -> str:
+    """Return the digest of a file, or of all files of a folder with their names."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        return digest([(each.relative_to(path).as_posix(), _content(each)) for each in files])
+    hasher = blake3()
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            hasher.update(data)
+    return hasher.hexdigest()
 
 
 def _shown(value: Any) -> str:

@@ -19,6 +19,7 @@ import io
 import pickle
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
@@ -27,8 +28,12 @@ from blake3 import blake3
 
 from jobspan.errors import UnkeyableError
 from jobspan.keys.bulk import DEEPEST, LEAVES, MANY, BulkTooDeepError, Plain, kinds_of, rows
+from jobspan.keys.origins import is_users, version_of
 
 __all__ = ["Encoder", "canonical_bytes", "digest", "register_key_encoder", "tagged"]
+
+MOST_VISITS = 100_000
+"""Visits to the parts of a value with cycles; from so many on, parts are numbered."""
 
 SORTABLE = frozenset({int, str, bytes})
 """Types whose values sort among themselves in one way only."""
@@ -49,12 +54,26 @@ def canonical_bytes(value: Any, name: str = "value") -> bytes:
     UnkeyableError
         If a part of it cannot be encoded by value; the message names the path to it.
     """
+    deep = False
     try:
-        return _written(_FAST.plain(value))
-    except (_Unkeyable, RecursionError, BulkTooDeepError):
-        pass  # with care: cycles are looked for, and the path to what has no key is kept
+        try:
+            return _written(_FAST.plain(value))
+        except _ObjectError:
+            return _written(_Tracing().plain(value))
+    except RecursionError:
+        deep = True
+    except (_Unkeyable, BulkTooDeepError):
+        pass
+    # With care: cycles are looked for, and the path to what has no key is kept.
+    careful = _Careful()
     try:
-        return _written(_Careful().plain(value))
+        try:
+            plain = careful.plain(value)
+        except _EntangledError:
+            plain = _Numbering().plain(value)
+        if deep and not careful.cyclic:
+            raise RecursionError
+        return _written(plain)
     except _Unkeyable as error:
         path = name + "".join(reversed(error.steps))
         raise UnkeyableError(
@@ -103,6 +122,14 @@ class _Unkeyable(Exception):  # noqa: N818 - carries the path while the stack un
         super().__init__(reason)
         self.reason = reason
         self.steps: list[str] = []
+
+
+class _EntangledError(Exception):
+    """A value refers to itself along more ways than time allows to follow."""
+
+
+class _ObjectError(Exception):
+    """There is an object, and objects may be shared; which ones were met must be remembered."""
 
 
 KeyEncoder = Callable[[Any], Any]
@@ -169,14 +196,25 @@ class Encoder:
             return tagged("key", class_name(kind), self.plain(key(value)))
         if isinstance(value, type):
             return ENCODERS[type](self, value)
+        function = getattr(value, "__jobspan_function__", None)
+        if function is not None:
+            return self.plain(function)
         for base in kind.__mro__:
             package = base.__module__.partition(".")[0]
             encode = FOREIGN.get(package)
             found = None if encode is None else encode(self, value)
             if found is not None:
                 same = package == kind.__module__.partition(".")[0]
-                return found if same else tagged("derived", class_name(kind), found)
-        return _reduced(self, value)
+                return found if same else tagged("derived", self.kind(kind), found)
+        return self.object(value)
+
+    def kind(self, kind: type) -> Plain:
+        """Return what stands for the class of a value: the user's own count with their code."""
+        return self.plain(kind) if is_users(kind.__module__) else class_name(kind)
+
+    def object(self, value: Any) -> Plain:
+        """Return what stands for an object: the digest of its structure, which may be shared."""
+        raise _ObjectError
 
     def step(self, step: str, value: Any) -> Plain:
         """Return the structure for a part of a value, named in errors by `step`."""
@@ -236,29 +274,109 @@ class Encoder:
         return sorted((self.plain(value) for value in values), key=_written)
 
 
-class _Careful(Encoder):
-    """Encodes one value that may contain itself, or a part without a key; item by item."""
+class _Tracing(Encoder):
+    """Encodes one value; objects that it meets again are not looked at again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._above: list[int] = []
+        self._met: dict[int, tuple[Any, Plain]] = {}
+
+    def column(self, values: list[Any], kind: type) -> Plain | None:
+        """Return the structure of many values of one type at once; None: go item by item."""
+        if self._depth == DEEPEST:
+            raise BulkTooDeepError
+        self._depth += 1
+        try:
+            return rows(values, kind, self.plain)
+        finally:
+            self._depth -= 1
+
+    def object(self, value: Any) -> Plain:
+        """Return the digest of an object's structure."""
+        met = self._met.get(id(value))
+        if met is None:
+            plain = {"object": blake3(_written(_reduced(self, value))).digest()}
+            met = self._met[id(value)] = (value, plain)
+        return met[1]
+
+
+class _Careful(Encoder):
+    """Encodes one value that may contain itself, or a part without a key; item by item.
+
+    What contains itself refers up to itself, by so many levels. What is met again is not looked at
+    again, unless it refers up beyond itself: then it may mean another thing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cyclic = False
+        self._above: dict[int, int] = {}
+        self._met: dict[int, tuple[Any, Plain]] = {}
+        self._highest = 0
+        self._visits = 0
 
     def column(self, values: list[Any], kind: type) -> Plain | None:
         """Return None: each item is looked at on its own."""
         return None
 
+    def object(self, value: Any) -> Plain:
+        """Return the digest of an object's structure."""
+        return {"object": blake3(_written(_reduced(self, value))).digest()}
+
     def plain(self, value: Any) -> Plain:
         """Return the plain structure; what contains itself refers up to itself."""
         if type(value) in LEAVES:
             return value
-        identity = id(value)
+        identity, level = id(value), len(self._above)
         if identity in self._above:
-            return {"up": len(self._above) - self._above.index(identity)}
-        self._above.append(identity)
+            self.cyclic = True
+            self._highest = min(self._highest, self._above[identity])
+            return {"up": level - self._above[identity]}
+        if identity in self._met:
+            return self._met[identity][1]
+        self._visits += 1
+        if self._visits > MOST_VISITS:
+            raise _EntangledError
+        self._above[identity] = level
+        before, self._highest = self._highest, level
         try:
-            return super().plain(value)
+            plain = super().plain(value)
         finally:
-            self._above.pop()
+            del self._above[identity]
+        if self._highest >= level:
+            self._met[identity] = (value, plain)
+        self._highest = min(before, self._highest)
+        return plain
+
+
+class _Numbering(Encoder):
+    """Encodes a value that refers to itself along many ways, such as a graph of objects.
+
+    Each part that may change has its number, in the order in which parts are met; what is met again
+    is named by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._met: dict[int, tuple[Any, int]] = {}
+
+    def column(self, values: list[Any], kind: type) -> Plain | None:
+        """Return None: each item is looked at on its own."""
+        return None
+
+    def object(self, value: Any) -> Plain:
+        """Return an object's structure."""
+        return _reduced(self, value)
+
+    def plain(self, value: Any) -> Plain:
+        """Return the plain structure, or the number that it has already."""
+        kind = type(value)
+        if kind in LEAVES or kind in (tuple, frozenset):
+            return super().plain(value)
+        if id(value) in self._met:
+            return {"met": self._met[id(value)][1]}
+        self._met[id(value)] = (value, len(self._met))
+        return super().plain(value)
 
 
 _FAST = Encoder()
@@ -304,7 +422,8 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Plain:
 def _builtin(encoder: Encoder, value: Any) -> Plain:
     owner = value.__self__
     if owner is None or type(owner).__name__ == "module":
-        return tagged("builtin", value.__module__ or "builtins", value.__qualname__)
+        module = value.__module__ or "builtins"
+        return tagged("builtin", module, value.__qualname__, version_of(module))
     return tagged("method", value.__name__, encoder.step(".__self__", owner))
 
 
@@ -325,7 +444,7 @@ def _refused(what: str) -> Callable[[Encoder, Any], Plain]:
 
 
 def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
-    from collections import OrderedDict, deque
+    from collections import deque
     from functools import partial
     from types import (
         AsyncGeneratorType,
@@ -335,7 +454,6 @@ def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
         GeneratorType,
         MappingProxyType,
         MethodType,
-        ModuleType,
     )
 
     return {
@@ -373,7 +491,6 @@ def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
             encoder.step(".__self__", value.__self__),
             encoder.step(".__func__", value.__func__),
         ),
-        ModuleType: lambda _encoder, value: tagged("module", value.__name__),
         object: _refused("a bare object()"),
         GeneratorType: _refused("a generator"),
         CoroutineType: _refused("a coroutine"),
@@ -401,19 +518,24 @@ def _reduced(encoder: Encoder, value: Any) -> Plain:
         problem = _Unkeyable(f"{kind.__qualname__} cannot be taken apart ({error})")
         raise problem from error
     if isinstance(reduced, str):
-        return tagged("global", value.__module__, reduced)
+        module = getattr(value, "__module__", None) or kind.__module__
+        return tagged("global", module, reduced, version_of(module))
     function, args, state, items, pairs = (*reduced, None, None, None)[:5]
     if getattr(function, "__name__", "") == "__newobj__" and args and args[0] is kind:
-        made: Plain = (class_name(kind), [encoder.plain(arg) for arg in args[1:]])
+        made: Plain = [encoder.plain(arg) for arg in args[1:]]
     else:
         made = (encoder.plain(function), [encoder.plain(arg) for arg in args])
+    entries: Plain = None
+    if pairs is not None:
+        ordered = isinstance(value, OrderedDict)
+        entries = encoder.items(pairs) if ordered else encoder.pairs(dict(pairs))
     return tagged(
         "object",
-        class_name(kind),
+        encoder.kind(kind),
         made,
         _state(encoder, state),
         None if items is None else encoder.items(items),
-        None if pairs is None else encoder.pairs(dict(pairs)),
+        entries,
     )
 
 

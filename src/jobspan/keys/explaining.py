@@ -31,8 +31,10 @@ def explain(wanted: CallKey, stored: Iterable[Mapping[str, str]]) -> str:
     differences = _differences(components, nearest)
     if not differences:
         return "nothing differs: the result is stored"
+    # What names stand for changes whenever a helper comes or goes; by itself it says too little.
+    telling = [name for name in differences if not name.endswith(" names")]
     return "\n".join(
-        _in_words(name, nearest.get(name), components.get(name)) for name in differences
+        _in_words(name, nearest.get(name), components.get(name)) for name in telling or differences
     )
 
 
@@ -43,21 +45,37 @@ def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 def _in_words(name: str, before: str | None, now: str | None) -> str:
     kind, _, what = name.partition(": ")
     if kind == "argument":
-        return f"argument `{what}`: {_value(before)} → {_value(now)}"
+        return f"argument `{what}`: {_values(before, now)}"
     if what.startswith("package "):
         return f"{what.removeprefix('package ')} {before or 'unused'} → {now or 'unused'}"
     if what == "version":
-        return f"version: {before} → {now}"
+        return f"version: {before or 'not given'} → {now or 'not given'}"
+    if what.startswith("depends"):
+        subject = what.partition(" ")[2] or what
+        return f"`{subject}`, on which the result depends, {_changed(before, now)}"
+    if what.startswith("global "):
+        return f"the value of `{what.removeprefix('global ')}` {_changed(before, now)}"
     subject, _, aspect = what.rpartition(" ")
-    if aspect in ("source", "defaults", "arguments", "state") and subject:
-        who = "the function" if subject == "function" else f"helper `{subject}`"
-        if before is None or now is None:
-            return f"{who} is {'new' if before is None else 'no longer used'}"
-        return f"{who} changed" if aspect == "source" else f"the {aspect} of {who} changed"
-    if before is None or now is None:
-        return f"`{what}` is {'new' if before is None else 'no longer used'}"
-    return f"`{what}` changed"
+    if aspect not in ("source", "defaults", "arguments", "state", "names") or not subject:
+        return f"`{what}` {_changed(before, now)}"
+    who = "the function" if subject == "function" else f"helper `{subject}`"
+    if aspect == "names":
+        return f"{who} reads other things under the same names"
+    if aspect == "source" or before is None or now is None:
+        return f"{who} {_changed(before, now)}"
+    return f"the {aspect} of {who} changed"
 
 
-def _value(component: str | None) -> str:
+def _changed(before: str | None, now: str | None) -> str:
+    if before is None:
+        return "is new"
+    return "is no longer used" if now is None else "changed"
+
+
+def _values(before: str | None, now: str | None) -> str:
+    old, new = _shown(before), _shown(now)
+    return f"{old} → {new}" if old != new else f"another {new}"
+
+
+def _shown(component: str | None) -> str:
     return "absent" if component is None else component.partition(" ")[2]

@@ -5,6 +5,9 @@ No package is imported here: a value of its types exists only where somebody has
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import compress
+from operator import not_
 from typing import Any
 
 from blake3 import blake3
@@ -86,7 +89,7 @@ def _enum(encoder: Encoder, value: Any) -> Any | None:
     import enum
 
     if isinstance(value, enum.Enum):
-        return tagged("enum", class_name(type(value)), encoder.plain(value.value))
+        return tagged("enum", encoder.kind(type(value)), encoder.plain(value.value))
     return None
 
 
@@ -106,11 +109,10 @@ def _numpy(encoder: Encoder, value: Any) -> Any | None:
     if isinstance(value, np.ndarray):
         if type(value) in (np.ndarray, np.memmap):
             return _array(encoder, value)
-        return tagged("array", class_name(type(value)), _array(encoder, np.asarray(value)))
+        state = encoder.plain(getattr(value, "__dict__", None))  # a unit, say
+        return tagged("array", class_name(type(value)), state, _array(encoder, np.asarray(value)))
     if isinstance(value, np.generic):
-        if value.dtype.hasobject:
-            return tagged("scalar", "object", encoder.plain(value.item()))
-        return tagged("scalar", _dtype(value.dtype), value.tobytes())
+        return tagged("scalar", _array(encoder, np.asarray(value)))
     if isinstance(value, np.dtype):
         return tagged("dtype", _dtype(value))
     if isinstance(value, np.random.Generator):
@@ -134,7 +136,11 @@ def _dtype(dtype: Any) -> Any:
             (name, _dtype(dtype.fields[name][0]), dtype.fields[name][1]) for name in dtype.names
         ]
         return ("record", fields, dtype.itemsize)
-    return dtype.newbyteorder("<").str if dtype.byteorder == "=" else dtype.str
+    if dtype.kind == "T":
+        return repr(dtype)  # tells what stands for a missing string
+    if dtype.kind == "V" and dtype.type.__module__ != "numpy":
+        return (dtype.str, class_name(dtype.type))  # bfloat16 and the like
+    return dtype.str
 
 
 def _array(encoder: Encoder, array: Any) -> Any:
@@ -150,6 +156,11 @@ def _array(encoder: Encoder, array: Any) -> Any:
         return tagged("array", dtype, shape, order, encoder.plain(array.tolist()))
     if array.size == 0:
         return tagged("array", dtype, shape, order, b"")
+    if array.dtype.names is not None and _padded(array.dtype):
+        fields = [_array(encoder, array[name]) for name in array.dtype.names]
+        return tagged("array", dtype, shape, order, fields)
+    if array.dtype.char in "gG":
+        return tagged("array", dtype, shape, order, _long_doubles(encoder, array))
     if fortran:
         array = array.T
     if array.flags.c_contiguous:
@@ -161,6 +172,27 @@ def _array(encoder: Encoder, array: Any) -> Any:
         block = np.ascontiguousarray(array[start : start + rows])
         hasher.update(block.reshape(-1).view(np.uint8))
     return tagged("array", dtype, shape, order, hasher.digest())
+
+
+def _padded(dtype: Any) -> bool:
+    """Whether elements have bytes that belong to no field, and so may be anything."""
+    if dtype.subdtype is not None:
+        return _padded(dtype.subdtype[0])
+    if dtype.names is None:
+        return dtype.char in "gG"
+    fields = [dtype.fields[name][0] for name in dtype.names]
+    return sum(each.itemsize for each in fields) != dtype.itemsize or any(map(_padded, fields))
+
+
+def _long_doubles(encoder: Encoder, array: Any) -> Any:
+    """Return long doubles as mantissas in two parts and exponents: their bytes have holes."""
+    np = loaded("numpy")
+    if array.dtype.char == "G":
+        return [_long_doubles(encoder, array.real), _long_doubles(encoder, array.imag)]
+    mantissa, exponent = np.frexp(array)
+    high = mantissa.astype("f8")
+    low = np.where(np.isfinite(mantissa), mantissa - high, 0).astype("f8")
+    return [_array(encoder, part) for part in (high, low, np.asarray(exponent).astype("i8"))]
 
 
 # --- frames ------------------------------------------------------------------------------------
@@ -178,6 +210,7 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
             encoder.step(".columns", value.columns),
             encoder.step(".index", value.index),
             columns,
+            _metadata(encoder, value),
         )
     if isinstance(value, pd.Series):
         return tagged(
@@ -185,6 +218,7 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
             encoder.plain(value.name),
             encoder.step(".index", value.index),
             _column(encoder, value.array),
+            _metadata(encoder, value),
         )
     if isinstance(value, pd.RangeIndex):
         return tagged(
@@ -209,7 +243,7 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
     if value is pd.NaT:
         return tagged("NaT")
     if isinstance(value, pd.Timestamp):
-        return tagged("timestamp", value.isoformat(), encoder.plain(value.tzinfo))
+        return tagged("timestamp", value.isoformat(), value.fold, encoder.plain(value.tzinfo))
     if isinstance(value, pd.Timedelta):
         return tagged("timedelta64", value.isoformat())
     if isinstance(value, pd.Interval):
@@ -219,6 +253,15 @@ def _pandas(encoder: Encoder, value: Any) -> Any | None:
     if isinstance(value, pd.api.extensions.ExtensionDtype):
         return tagged("extension dtype", str(value))
     return None
+
+
+def _metadata(encoder: Encoder, value: Any) -> Any:
+    """Return what a frame or series of any class holds besides its data; None: nothing."""
+    names = [name for name in type(value)._metadata if name != "_name"]
+    if not names and not value.attrs:
+        return None
+    held = {name: getattr(value, name, None) for name in names if name != "name"}
+    return encoder.plain([dict(value.attrs), held])
 
 
 def _column(encoder: Encoder, array: Any) -> Any:
@@ -232,11 +275,10 @@ def _column(encoder: Encoder, array: Any) -> Any:
         if dtype.kind != "O":
             return (str(dtype), _array(encoder, values))
         items = values.tolist()
-        kinds = kinds_of(items)
-        if kinds <= {str, type(None), float} and str in kinds:
-            others = [] if len(kinds) == 1 else [item for item in items if type(item) is not str]
-            if all(item is None or item != item for item in others):
-                return _text(items, [type(item) is not str for item in items] if others else [])
+        if _text_is_object(pd.__version__):
+            missing = [type(item) is float and item != item for item in items]
+            if {str} == kinds_of(list(compress(items, map(not_, missing)))):
+                return ("text", *_text(items, missing))
         return ("object", encoder.plain(items))
     if isinstance(dtype, pd.CategoricalDtype):
         return (
@@ -246,14 +288,21 @@ def _column(encoder: Encoder, array: Any) -> Any:
             bool(array.ordered),
         )
     if isinstance(dtype, pd.StringDtype):
+        kind = "text" if dtype.na_value is not pd.NA else "string"
         arrow = array.__arrow_array__() if hasattr(array, "__arrow_array__") else None
         if arrow is not None and "string" in str(arrow.type):
-            return _arrow_text(arrow)
+            return (kind, *_arrow_text(arrow))
         items = array.to_numpy(dtype=object, na_value=None).tolist()
-        return _text(items, [item is None for item in items] if None in items else [])
+        return (kind, *_text(items, [item is None for item in items] if None in items else []))
+    if isinstance(dtype, pd.ArrowDtype):
+        return (str(dtype), _arrow(encoder, array.__arrow_array__()))
     if hasattr(array, "asi8"):
         return (str(dtype), _array(encoder, np.asarray(array.asi8)))
-    mask = array.isna()
+    mask = np.asarray(array.isna())
+    plain = getattr(dtype, "numpy_dtype", None)
+    if plain is not None and plain.kind in "iufb":  # Int64, boolean and the like
+        values = array.to_numpy(dtype=plain, na_value=0)
+        return (str(dtype), _array(encoder, values), _array(encoder, mask))
     items = array.astype(object)
     return (
         str(dtype),
@@ -261,7 +310,13 @@ def _column(encoder: Encoder, array: Any) -> Any:
     )
 
 
-def _text(items: list[Any], missing: list[bool]) -> Any:
+@cache
+def _text_is_object(version: str) -> bool:
+    """Whether a column of text is one of objects in a version of pandas: before its third."""
+    return int(version.partition(".")[0]) < 3
+
+
+def _text(items: list[Any], missing: list[bool]) -> tuple[Any, ...]:
     """Return a text column's structure: lengths in characters, all text in UTF-8, what is missing.
 
     The same as `_arrow_text` gives for the same text.
@@ -271,10 +326,10 @@ def _text(items: list[Any], missing: list[bool]) -> Any:
     lengths = packed_integers(map(len, items))
     data = "".join(items).encode("utf-8", "surrogatepass")
     gone = bytes(missing) if any(missing) else b""
-    return ("text", len(items), buffer_digest(lengths), buffer_digest(data), buffer_digest(gone))
+    return (len(items), buffer_digest(lengths), buffer_digest(data), buffer_digest(gone))
 
 
-def _arrow_text(column: Any) -> Any:
+def _arrow_text(column: Any) -> tuple[Any, ...]:
     """Return the structure of a text column that Arrow holds, from its buffers."""
     np, pa = loaded("numpy"), loaded("pyarrow")
     import pyarrow.compute as pc
@@ -293,7 +348,7 @@ def _arrow_text(column: Any) -> Any:
         if len(wide) and data is not None:
             edges = np.frombuffer(offsets, "<i8", len(wide) + 1, wide.offset * 8)
             hashers[1].update(memoryview(data)[edges[0] : edges[-1]])
-    return ("text", len(column), *(hasher.digest() for hasher in hashers))
+    return (len(column), *(hasher.digest() for hasher in hashers))
 
 
 def _polars(encoder: Encoder, value: Any) -> Any | None:
@@ -301,10 +356,20 @@ def _polars(encoder: Encoder, value: Any) -> Any | None:
     if isinstance(value, pl.DataFrame):
         return tagged("polars", [(s.name, _polars(encoder, s)) for s in value.get_columns()])
     if isinstance(value, pl.Series):
-        return tagged("polars series", value.name, str(value.dtype), encoder.plain(value.to_list()))
+        return tagged("polars series", value.name, str(value.dtype), _polars_items(encoder, value))
     if isinstance(value, pl.LazyFrame):
         return tagged("polars lazy", value.serialize())
     return None
+
+
+def _polars_items(encoder: Encoder, series: Any) -> Any:
+    dtype = series.dtype
+    if dtype.is_numeric() and not dtype.is_decimal() and not series.null_count():
+        return _array(encoder, series.to_numpy())
+    # Categories are numbered as they were met; times are finer than Python's.
+    if "Categorical" not in str(dtype) and "Enum" not in str(dtype) and not dtype.is_decimal():
+        series = series.to_physical()
+    return encoder.plain(series.to_list())
 
 
 def _pyarrow(encoder: Encoder, value: Any) -> Any | None:
@@ -316,14 +381,40 @@ def _pyarrow(encoder: Encoder, value: Any) -> Any | None:
         ]
         return tagged("arrow table", columns)
     if isinstance(value, pa.Array | pa.ChunkedArray):
-        return tagged("arrow", str(value.type), encoder.plain(value.to_pylist()))
+        return tagged("arrow", str(value.type), _arrow(encoder, value))
     if isinstance(value, pa.Scalar):
-        return tagged("arrow scalar", str(value.type), encoder.plain(value.as_py()))
+        array = pa.array([value.as_py()] if value.type is None else [value], value.type)
+        return tagged("arrow scalar", str(value.type), _arrow(encoder, array))
     if isinstance(value, pa.DataType | pa.Schema | pa.Field):
         return tagged("arrow type", str(value))
     if isinstance(value, pa.Buffer):
         return tagged("arrow buffer", buffer_digest(value))
     return None
+
+
+def _arrow(encoder: Encoder, column: Any) -> Any:
+    """Return the structure of an Arrow array's items, whatever chunks and buffers hold them."""
+    np, pa = loaded("numpy"), loaded("pyarrow")
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _arrow(encoder, column.cast(kind.value_type))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _arrow_text(column)
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        # Python's times are coarser.
+        column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
+        kind = column.type
+    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and not column.null_count:
+        hasher = blake3()
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            values = np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False))
+            hasher.update(values.view("u1"))
+        return (len(column), hasher.digest())
+    if pa.types.is_struct(kind):
+        whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        parts = [_arrow(encoder, whole.field(number)) for number in range(kind.num_fields)]
+        return (encoder.plain(whole.is_valid().to_pylist()), parts)
+    return encoder.plain(column.to_pylist())
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -350,7 +441,8 @@ def _scipy(encoder: Encoder, value: Any) -> Any | None:
         parts = [coordinates.data, coordinates.row, coordinates.col]
     np = loaded("numpy")
     arrays = [parts[0], *(np.asarray(part, dtype="i8") for part in parts[1:])]
-    return tagged("sparse", value.format, value.shape, [_array(encoder, a) for a in arrays])
+    kind = type(value).__name__  # a matrix or an array, which multiply differently
+    return tagged("sparse", kind, value.shape, [_array(encoder, a) for a in arrays])
 
 
 def _sklearn(encoder: Encoder, value: Any) -> Any | None:
@@ -359,20 +451,26 @@ def _sklearn(encoder: Encoder, value: Any) -> Any | None:
     state = {name: part for name, part in vars(value).items() if name != "_sklearn_version"}
     names = sorted(state)
     parts = [encoder.step(f".{name}", state[name]) for name in names]
-    return tagged("estimator", class_name(type(value)), names, parts)
+    return tagged("estimator", encoder.kind(type(value)), names, parts)
 
 
-def _torch(encoder: Encoder, value: Any) -> Any | None:
+def _torch(_encoder: Encoder, value: Any) -> Any | None:
     torch = loaded("torch")
     if isinstance(value, torch.Tensor):
-        array = value.detach().cpu().numpy()
-        return tagged("tensor", str(value.dtype), value.requires_grad, _array(encoder, array))
+        if value.layout is not torch.strided:
+            return None
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        kind = class_name(type(value))
+        about = (kind, str(value.dtype), tuple(value.shape), value.requires_grad)
+        return tagged("tensor", *about, buffer_digest(data))
     if isinstance(value, torch.dtype | torch.device):
         return tagged("torch", str(value))
     return None
 
 
 def _io(_encoder: Encoder, value: Any) -> Any | None:
+    if type(value).__name__ in ("BytesIO", "StringIO"):
+        return None  # in memory: by content and position
     if hasattr(value, "fileno") or hasattr(value, "read"):
         raise unkeyable(f"an open file ({type(value).__qualname__}) has no value of its own")
     return None

@@ -11,7 +11,9 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-__all__ = ["class_source", "code_source"]
+from jobspan.keys.normalising import dump
+
+__all__ = ["class_source", "code_source", "file_source"]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
@@ -52,20 +54,22 @@ def code_source(code: CodeType) -> str:
     return _bytecode(code)
 
 
-def class_source(kind: type) -> str | None:
-    """Return the dump of a class's syntax tree, or None where its source cannot be had."""
-    module = sys.modules.get(kind.__module__)
-    filename = getattr(module, "__file__", None)
-    for method in vars(kind).values():
-        code = getattr(getattr(method, "__func__", method), "__code__", None)
+def class_source(kind: type) -> tuple[str, str] | None:
+    """Return a class's file and the dump of its syntax tree; None where it has no source."""
+    filename = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    line = 0
+    for member in vars(kind).values():
+        code = getattr(getattr(member, "__func__", member), "__code__", None)
         if code is not None and code.co_qualname.startswith(kind.__qualname__ + "."):
-            filename = code.co_filename
+            filename, line = code.co_filename, code.co_firstlineno
             break
     file = None if filename is None else _file_of(filename)
     if file is None:
         return None
     found = [node for (name, _), node in file.classes.items() if name == kind.__qualname__]
-    return dump(found[-1]) if found else None
+    if len(found) > 1 and line:  # defined in one branch or the other
+        found = [node for node in found if node.lineno <= line <= (node.end_lineno or 0)]
+    return (str(filename), dump(found[-1])) if found else None
 
 
 def _file_of(filename: str) -> _File | None:
@@ -76,8 +80,10 @@ def _file_of(filename: str) -> _File | None:
 @lru_cache(maxsize=256)
 def _parsed(source: str, filename: str) -> _File | None:
     try:
-        tree = ast.parse(source)
-        code = compile(tree, filename, "exec", dont_inherit=True)
+        # Notebook cells may await outside of functions; a function's code is the same for it.
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree = compile(source, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+        code = compile(tree, filename, "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
     functions: dict[tuple[str, int], list[Definition]] = {}
@@ -122,15 +128,21 @@ def _same(one: CodeType, other: CodeType) -> bool:
     return (
         one.co_code == other.co_code
         and one.co_names == other.co_names
+        and one.co_varnames == other.co_varnames
+        and one.co_freevars == other.co_freevars
         and _constants(one) == _constants(other)
+        and all(map(_same, _inner(one), _inner(other)))
     )
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
 def _constants(code: CodeType) -> list[Any]:
     return [
-        (type(constant), repr(constant))
+        CodeType if isinstance(constant, CodeType) else (type(constant), repr(constant))
         for constant in code.co_consts
-        if not isinstance(constant, CodeType)
     ]
 
 
@@ -152,63 +164,28 @@ def _covers(node: Definition, code: CodeType) -> bool:
 
 def _bytecode(code: CodeType) -> str:
     inner = [
-        _bytecode(constant) if isinstance(constant, CodeType) else repr(constant)
+        _bytecode(constant) if isinstance(constant, CodeType) else _constant(constant)
         for constant in code.co_consts
     ]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    names = (code.co_names, code.co_varnames, code.co_freevars)
-    return f"bytecode {version} {code.co_code.hex()} {names} {inner}"
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    table = code.co_exceptiontable.hex()
+    return f"bytecode {version} {code.co_code.hex()} {table} {shape} {names} {inner}"
 
 
-def dump(node: ast.AST) -> str:
-    """Return a syntax tree as text: the same on every Python, without what has no effect."""
-    parts: list[str] = []
-    _dump(node, parts, decorators=False)
-    return "".join(parts)
+def _constant(constant: Any) -> str:
+    if isinstance(constant, frozenset):  # has another order in every process
+        return f"frozenset({sorted(map(_constant, constant))})"
+    if isinstance(constant, tuple):
+        return f"({', '.join(map(_constant, constant))})"
+    return f"{type(constant).__name__} {constant!a}"
 
 
-_LEFT_OUT = {"type_comment", "kind", "ctx", "type_ignores", "type_params"}
-
-
-def _dump(node: Any, parts: list[str], *, decorators: bool = True) -> None:
-    if isinstance(node, ast.AST):
-        parts.append(type(node).__name__ + "(")
-        for name, value in sorted(ast.iter_fields(node)):
-            if name in _LEFT_OUT or (value is None and not isinstance(node, ast.Constant)):
-                continue
-            if value == [] or (name == "decorator_list" and not decorators):
-                continue
-            if name == "name" and not decorators and not isinstance(node, ast.ClassDef):
-                continue
-            if (
-                name == "body"
-                and isinstance(value, list)
-                and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            ):
-                parts.append("body=")
-                _dump(_without_docstring(value), parts)
-                parts.append(",")
-                continue
-            parts.append(name + "=")
-            _dump(value, parts)
-            parts.append(",")
-        parts.append(")")
-    elif isinstance(node, list):
-        parts.append("[")
-        for item in node:
-            _dump(item, parts)
-            parts.append(",")
-        parts.append("]")
-    else:
-        parts.append(f"{type(node).__name__}:{node!r}")
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0]
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        return body[1:]
-    return body
+def file_source(path: str) -> str | None:
+    """Return the dump of a whole file's syntax tree, or None where it cannot be parsed."""
+    lines = linecache.getlines(path)
+    try:
+        return dump(ast.parse("".join(lines)))
+    except (SyntaxError, ValueError):
+        return None

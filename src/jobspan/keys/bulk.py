@@ -14,11 +14,12 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 __all__ = [
-    "DEEPEST",
+    "CHECKED_DEPTH",
     "LEAVES",
     "MANY",
-    "BulkTooDeepError",
+    "CyclicError",
     "Plain",
+    "contains_itself",
     "kinds_of",
     "packed_integers",
     "rows",
@@ -32,12 +33,37 @@ LEAVES = frozenset({type(None), bool, int, float, str, bytes})
 MANY = 16
 """From so many values on it pays to look whether they are of one kind."""
 
-DEEPEST = 6
-"""So many levels of columns within columns; a list that contains itself would have ever more."""
+CHECKED_DEPTH = 3
+"""Columns within columns at which it is checked that they end; ever more come of a list that
+contains itself."""
 
 
-class BulkTooDeepError(Exception):
-    """Columns within columns go too deep; the value is encoded item by item."""
+class CyclicError(Exception):
+    """A value contains itself; it must be encoded item by item."""
+
+
+def contains_itself(value: Any) -> bool:
+    """Whether a list, tuple or dictionary contains itself, by way of others of them."""
+    above: set[int] = set()
+    done: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(value, False)]
+    while stack:
+        part, finished = stack.pop()
+        identity = id(part)
+        if finished:
+            above.discard(identity)
+            done.add(identity)
+        elif identity in above:
+            return True
+        elif identity not in done:
+            above.add(identity)
+            stack.append((part, True))
+            parts = part.values() if type(part) is dict else part
+            stack.extend((each, False) for each in parts if type(each) in _CONTAINERS)
+    return False
+
+
+_CONTAINERS = (list, tuple, dict)
 
 
 def kinds_of(values: Collection[Any]) -> set[type]:

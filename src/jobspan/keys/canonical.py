@@ -27,12 +27,21 @@ from typing import Any
 from blake3 import blake3
 
 from jobspan.errors import UnkeyableError
-from jobspan.keys.bulk import DEEPEST, LEAVES, MANY, BulkTooDeepError, Plain, kinds_of, rows
+from jobspan.keys.bulk import (
+    CHECKED_DEPTH,
+    LEAVES,
+    MANY,
+    CyclicError,
+    Plain,
+    contains_itself,
+    kinds_of,
+    rows,
+)
 from jobspan.keys.origins import is_users, version_of
 
 __all__ = ["Encoder", "canonical_bytes", "digest", "register_key_encoder", "tagged"]
 
-MOST_VISITS = 100_000
+MOST_VISITS = 20_000
 """Visits to the parts of a value with cycles; from so many on, parts are numbered."""
 
 SORTABLE = frozenset({int, str, bytes})
@@ -62,7 +71,7 @@ def canonical_bytes(value: Any, name: str = "value") -> bytes:
             return _written(_Tracing().plain(value))
     except RecursionError:
         deep = True
-    except (_Unkeyable, BulkTooDeepError):
+    except (_Unkeyable, CyclicError):
         pass
     # With care: cycles are looked for, and the path to what has no key is kept.
     careful = _Careful()
@@ -183,9 +192,9 @@ class Encoder:
 
     def column(self, values: list[Any], kind: type) -> Plain | None:
         """Return the structure of many values of one type at once; None: go item by item."""
-        if self._depth == DEEPEST:
-            raise BulkTooDeepError
-        return rows(values, kind, _DEEPER[self._depth].plain)
+        if self._depth == CHECKED_DEPTH and contains_itself(values):
+            raise CyclicError
+        return rows(values, kind, _AT_DEPTH[min(self._depth, CHECKED_DEPTH) + 1].plain)
 
     def _other(self, value: Any, kind: type) -> Plain:
         registered = _registered.get(kind)
@@ -283,8 +292,8 @@ class _Tracing(Encoder):
 
     def column(self, values: list[Any], kind: type) -> Plain | None:
         """Return the structure of many values of one type at once; None: go item by item."""
-        if self._depth == DEEPEST:
-            raise BulkTooDeepError
+        if self._depth == CHECKED_DEPTH and contains_itself(values):
+            raise CyclicError
         self._depth += 1
         try:
             return rows(values, kind, self.plain)
@@ -295,8 +304,11 @@ class _Tracing(Encoder):
         """Return the digest of an object's structure."""
         met = self._met.get(id(value))
         if met is None:
+            self._met[id(value)] = (value, None)
             plain = {"object": blake3(_written(_reduced(self, value))).digest()}
             met = self._met[id(value)] = (value, plain)
+        elif met[1] is None:
+            raise CyclicError
         return met[1]
 
 
@@ -379,8 +391,8 @@ class _Numbering(Encoder):
         return super().plain(value)
 
 
-_FAST = Encoder()
-_DEEPER = tuple(Encoder(depth + 1) for depth in range(DEEPEST))
+_AT_DEPTH = tuple(map(Encoder, range(CHECKED_DEPTH + 2)))
+_FAST = _AT_DEPTH[0]
 
 
 def unkeyable(reason: str) -> Exception:

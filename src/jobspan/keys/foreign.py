@@ -140,7 +140,7 @@ def _dtype(dtype: Any) -> Any:
         return repr(dtype)  # tells what stands for a missing string
     if dtype.kind == "V" and dtype.type.__module__ != "numpy":
         return (dtype.str, class_name(dtype.type))  # bfloat16 and the like
-    return dtype.str
+    return dtype.newbyteorder("<").str  # a pickled array comes back in the machine's order
 
 
 def _array(encoder: Encoder, array: Any) -> Any:
@@ -163,15 +163,21 @@ def _array(encoder: Encoder, array: Any) -> Any:
         return tagged("array", dtype, shape, order, _long_doubles(encoder, array))
     if fortran:
         array = array.T
-    if array.flags.c_contiguous:
-        data = array.reshape(-1).view(np.uint8)
-        return tagged("array", dtype, shape, order, buffer_digest(data))
+    little = array.dtype.newbyteorder("<")
+    if array.flags.c_contiguous and array.dtype == little:
+        return tagged("array", dtype, shape, order, buffer_digest(_raw(array)))
     hasher = blake3()
-    rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array))))
+    rows = max(1, BLOCK_BYTES // max(1, array.nbytes // max(1, len(array)))) if array.ndim else 1
+    array = np.atleast_1d(array)
     for start in range(0, len(array), rows):
-        block = np.ascontiguousarray(array[start : start + rows])
-        hasher.update(block.reshape(-1).view(np.uint8))
+        block = np.ascontiguousarray(array[start : start + rows], dtype=little)
+        hasher.update(_raw(block))
     return tagged("array", dtype, shape, order, hasher.digest())
+
+
+def _raw(array: Any) -> Any:
+    """Return the bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view("u1")
 
 
 def _padded(dtype: Any) -> bool:
@@ -289,7 +295,7 @@ def _column(encoder: Encoder, array: Any) -> Any:
         )
     if isinstance(dtype, pd.StringDtype):
         kind = "text" if dtype.na_value is not pd.NA else "string"
-        arrow = array.__arrow_array__() if hasattr(array, "__arrow_array__") else None
+        arrow = array.__arrow_array__() if loaded("pyarrow") else None
         if arrow is not None and "string" in str(arrow.type):
             return (kind, *_arrow_text(arrow))
         items = array.to_numpy(dtype=object, na_value=None).tolist()

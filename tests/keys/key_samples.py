@@ -92,7 +92,7 @@ def calls_helper(first, /, second=3, *rest, third=None, **others):
     try:
         named = {name: f"{value!r:>{second}}" for name, value in others.items()}
     except (ValueError, TypeError) as error:
-        named = {"error": str(error)}
+        named = {"error": f"a{error!s:}{{}}bc{index:02}{first=}"}
     match third:
         case [a, *b]:
             total += len(b) if a else 0

@@ -418,8 +418,8 @@ def test_what_has_no_value_raises_with_its_path():
         object,
         threading.Lock,
         generator,
-        lambda: Path(__file__).open(),
-        lambda: Path(__file__).open("rb"),
+        lambda: Path(__file__).open(),  # noqa: SIM115
+        lambda: Path(__file__).open("rb"),  # noqa: SIM115
         lambda: sys._getframe(),
         lambda: contextvars.ContextVar("v"),
         lambda: {}.keys(),

@@ -61,7 +61,7 @@ def _in_words(name: str, before: str | None, now: str | None) -> str:
     who = "the function" if subject == "function" else f"helper `{subject}`"
     if aspect == "names":
         return f"{who} reads other things under the same names"
-    if aspect == "source" or before is None or now is None:
+    if aspect == "source":
         return f"{who} {_changed(before, now)}"
     return f"the {aspect} of {who} changed"
 

@@ -74,12 +74,28 @@ class _Dumper:
             self._class(node)
         elif isinstance(node, _COMPREHENSIONS):
             self._comprehension(node)
+        elif isinstance(node, ast.JoinedStr):
+            self._joined(node)
         elif isinstance(node, ast.AST):
             self._fields(node)
         elif isinstance(node, list):
             self._list(node)
         else:
             self.parts.append(f"{type(node).__name__}:{node!a}")
+
+    def _joined(self, node: ast.JoinedStr) -> None:
+        """Write an f-string; how its text is split into pieces changes with Python."""
+        pieces: list[Any] = []
+        for piece in node.values:
+            if not isinstance(piece, ast.Constant):
+                pieces.append(piece)
+            elif pieces and isinstance(pieces[-1], str):
+                pieces[-1] += piece.value
+            elif piece.value:
+                pieces.append(piece.value)
+        self.parts.append("JoinedStr(")
+        self._list(pieces)
+        self.parts.append(")")
 
     def _list(self, nodes: list[Any]) -> None:
         self.parts.append("[")

@@ -87,12 +87,13 @@ class _Dumper:
         """Write an f-string; how its text is split into pieces changes with Python."""
         pieces: list[Any] = []
         for piece in node.values:
-            if not isinstance(piece, ast.Constant):
+            text = str(piece.value) if isinstance(piece, ast.Constant) else None
+            if text is None:
                 pieces.append(piece)
             elif pieces and isinstance(pieces[-1], str):
-                pieces[-1] += piece.value
-            elif piece.value:
-                pieces.append(piece.value)
+                pieces[-1] += text
+            elif text:
+                pieces.append(text)
         self.parts.append("JoinedStr(")
         self._list(pieces)
         self.parts.append(")")

@@ -1,4 +1,4 @@
-"""Keys beside ``joblib.hash``: large arrays, plain containers, frames, small values, fingerprints."""
+"""Keys beside ``joblib.hash``: large arrays, plain containers, frames, small values, code."""
 
 from __future__ import annotations
 

@@ -2,17 +2,19 @@
 
 ::
 
-    function ── fingerprint ── source
+    function ── fingerprint ── walking ── source, reads, origins
        │             │
-       └─ calls ─────┴── canonical ◄── foreign
-            │
-            └─ explaining
+       └── calls ────┴──────── canonical ── encoding ◄─┬ builtin_values, standard_library
+             │                                         └ arrays, frames, models
+             └ explaining
 
-``canonical`` encodes values, ``foreign`` knows those of other packages, ``fingerprint`` follows
-code to all that it reads, ``calls`` binds arguments and makes the key of a call.
+``canonical`` gives the bytes of values; the modules at the right say how those of certain types are
+encoded. ``walking`` follows code to all that it reads, ``calls`` binds arguments and makes the key
+of a call.
 """
 
-from jobspan.keys import foreign as _foreign  # registers the encoders of other packages' types
+# Imported for the encoders that they register.
+from jobspan.keys import arrays, builtin_values, frames, models, standard_library  # noqa: F401
 from jobspan.keys.calls import CallKey, FunctionKeys, call_key
 from jobspan.keys.canonical import canonical_bytes, digest, register_key_encoder
 from jobspan.keys.explaining import explain
@@ -31,5 +33,3 @@ __all__ = [
     "hash",
     "register_key_encoder",
 ]
-
-del _foreign

@@ -16,7 +16,7 @@ from weakref import finalize
 
 from blake3 import blake3
 
-from jobspan.keys.canonical import ENCODERS, Encoder, class_name, tagged
+from jobspan.keys.encoding import ENCODERS, Encoder, class_name, tagged
 from jobspan.keys.origins import is_users, version_of
 from jobspan.keys.walking import MISSING, Walk, cell_value, mode, value_digest
 

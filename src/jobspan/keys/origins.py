@@ -6,7 +6,6 @@ import importlib.util
 import sys
 import sysconfig
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from types import FunctionType
 
@@ -73,6 +72,8 @@ def version_of(module: str | None) -> str:
     top = (module or "").partition(".")[0]
     if not top or top in sys.stdlib_module_names or top == "__main__":
         return ""
+    from importlib import metadata  # takes longer to import than the rest of keys
+
     try:
         return metadata.version(top)
     except (metadata.PackageNotFoundError, ValueError):

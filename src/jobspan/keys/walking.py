@@ -19,9 +19,10 @@ from blake3 import blake3
 
 from jobspan.errors import UnkeyableError
 from jobspan.keys.bulk import LEAVES
-from jobspan.keys.canonical import canonical_bytes, class_name
+from jobspan.keys.canonical import canonical_bytes
+from jobspan.keys.encoding import class_name
 from jobspan.keys.origins import find_source, home, is_users, version_of
-from jobspan.keys.reads import global_reads, imported
+from jobspan.keys.reads import global_reads, imported, imports_of_file
 from jobspan.keys.source import class_source, code_source, file_source
 
 __all__ = ["MISSING", "Mode", "Walk", "cell_value", "mode", "value_digest"]
@@ -262,7 +263,7 @@ class Walk:
             if source is None:
                 return "missing"
             self.components[label] = blake3(source.encode()).hexdigest()
-            for other, level in _imports_of(str(path)):
+            for other, level in imports_of_file(str(path)):
                 package = (
                     name
                     if path is not None and path.stem == "__init__"
@@ -390,22 +391,6 @@ def _written_by_user(member: Any, source: tuple[str, str] | None) -> bool:
     # What a decorator generated (dataclass, attrs) follows from the source of the class.
     file = member.__code__.co_filename
     return source is None or file == source[0] or not file.startswith("<")
-
-
-def _imports_of(path: str) -> list[tuple[str, int]]:
-    import ast
-    from pathlib import Path
-
-    found = []
-    for node in ast.walk(ast.parse(Path(path).read_bytes())):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, 0) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            found.append((module, node.level))
-            dot = "." if module else ""
-            found += [(f"{module}{dot}{alias.name}", node.level) for alias in node.names]
-    return sorted(set(found))
 
 
 def _fixed(value: Any) -> bool:

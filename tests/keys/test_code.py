@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from jobspan import Memory
 from jobspan.errors import UnkeyableError
-from jobspan.keys import FunctionKeys, call_key, fingerprint
+from jobspan.keys import FunctionKeys, call_key, digest, fingerprint
 
 HELPERS = '''
 """A module."""
@@ -338,6 +338,48 @@ def test_a_helper_counts_however_it_is_wrapped(wrap):
         return function
 
     assert key(make(2), 1) == key(make(2), 1) != key(make(3), 1)
+
+
+def test_functions_registered_for_a_type_count():
+    def make(factor):
+        @functools.singledispatch
+        def general(x):
+            return x
+
+        @general.register
+        def _(x: int):
+            return factor * x
+
+        return lambda x: general(x)
+
+    assert key(make(2), 1) == key(make(2), 1) != key(make(3), 1)
+
+
+def test_where_results_are_stored_does_not_count(tmp_path):
+    def make(location):
+        memory = Memory(location, verbose=0)
+        return lambda x: memory.eval(abs, x)
+
+    assert key(make(tmp_path / "a"), 1) == key(make(tmp_path / "b"), 1)
+
+
+def test_a_class_of_fields_has_one_key_with_and_without_its_source(tmp_path):
+    source = (
+        "import dataclasses\n"
+        "@dataclasses.dataclass{}\n"
+        "class Fields:\n"
+        "    x: int = {}\n"
+        "    y: list = dataclasses.field(default_factory=list)\n"
+    )
+
+    def made(text, cell):
+        scope = {"__name__": "__main__"}
+        return digest((cells(text) if cell else exec(text, scope) or scope)["Fields"](1, []))
+
+    first = made(source.format("", 1), True)
+    assert made(source.format("", 1), False) == first
+    assert made(source.format("", 2), True) != first
+    assert made(source.format("(order=True)", 1), True) != first
 
 
 def test_decorators_of_memory_make_no_difference(project):

@@ -81,6 +81,7 @@ def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
         GeneratorType,
         MappingProxyType,
         MethodType,
+        UnionType,
     )
 
     return {
@@ -118,6 +119,7 @@ def _encoders() -> dict[type, Callable[[Encoder, Any], Plain]]:
             encoder.step(".__self__", value.__self__),
             encoder.step(".__func__", value.__func__),
         ),
+        UnionType: lambda encoder, value: tagged("union", encoder.items(value.__args__)),
         object: _refused("a bare object()"),
         GeneratorType: _refused("a generator"),
         CoroutineType: _refused("a coroutine"),

@@ -123,6 +123,14 @@ class _Tracing(Encoder):
     def __init__(self) -> None:
         super().__init__()
         self._met: dict[int, tuple[Any, Plain]] = {}
+        self._kinds: dict[type, Plain] = {}
+
+    def kind(self, kind: type) -> Plain:
+        """Return what stands for the class of a value, looked at once."""
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds[kind] = super().kind(kind)
+        return known
 
     def column(self, values: list[Any], kind: type) -> Plain | None:
         """Return the structure of many values of one type at once; None: go item by item."""

@@ -56,7 +56,7 @@ def _in_words(name: str, before: str | None, now: str | None) -> str:
     if what.startswith("global "):
         return f"the value of `{what.removeprefix('global ')}` {_changed(before, now)}"
     subject, _, aspect = what.rpartition(" ")
-    if aspect not in ("source", "defaults", "arguments", "state", "names") or not subject:
+    if aspect not in ("source", "defaults", "arguments", "state", "fields", "names") or not subject:
         return f"`{what}` {_changed(before, now)}"
     who = "the function" if subject == "function" else f"helper `{subject}`"
     if aspect == "names":

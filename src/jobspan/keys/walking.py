@@ -6,7 +6,9 @@ functions that call each other, or a table that holds the function that reads it
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +30,9 @@ from jobspan.keys.source import class_source, code_source, file_source
 __all__ = ["MISSING", "Mode", "Walk", "cell_value", "mode", "value_digest"]
 
 MISSING = object()
+
+_INFRASTRUCTURE = ("jobspan.memory.memory", "jobspan.parallel.")
+"""Where calls run and results are stored does not change them."""
 
 
 class Mode(threading.local):
@@ -168,7 +173,7 @@ class Walk:
         if not is_users(module):
             self._package(module or "")
             self._add(label, f"{module}.{code.co_name}")
-            self._add_names(label, self._inside_installed(function))
+            self._add_names(label, self._inside_installed(function, label))
             return
         self._add(f"{label} source", blake3(code_source(code).encode()).hexdigest())
         if function.__defaults__ or function.__kwdefaults__:
@@ -193,14 +198,25 @@ class Walk:
             text = ascii(references)
             self._add(f"{label} names", blake3(text.encode()).hexdigest())
 
-    def _inside_installed(self, function: FunctionType) -> list[tuple[str, str]]:
-        """Return the user's functions that an installed wrapper closes over."""
-        found: list[Any] = []
-        wrapped = getattr(function, "__wrapped__", None)
-        for value in (wrapped, *map(cell_value, function.__closure__ or ())):
-            parts = value.values() if type(value) is dict else (value,)  # singledispatch has one
-            found += [part for part in parts if isinstance(part, FunctionType)]
-        users = [part for part in found if is_users(home(part))]
+    def _inside_installed(self, function: FunctionType, label: str) -> list[tuple[str, str]]:
+        """Return the user's functions that an installed wrapper closes over, however deep."""
+        users: list[FunctionType] = []
+        met = {id(function)}
+        queue: list[Any] = [function]
+        while queue:
+            wrapper = queue.pop(0)
+            values = [getattr(wrapper, "__wrapped__", None)]
+            values += map(cell_value, wrapper.__closure__ or ())
+            for value in values:
+                parts = value.values() if type(value) is dict else (value,)  # of singledispatch
+                for part in parts:
+                    if isinstance(part, FunctionType) and id(part) not in met:
+                        met.add(id(part))
+                        (users if is_users(home(part)) else queue).append(part)
+        if users and id(users[0]) not in self._labels:
+            self._labels[id(users[0])] = label  # to users, it is what the wrapper's name means
+            self._met.append(users[0])
+            self._queue.append((users[0], label))
         return [("wraps", self._follow(part, _short_name(part))) for part in users]
 
     def _global(self, function: FunctionType, name: str, attributes: tuple[str, ...]) -> str:
@@ -233,12 +249,16 @@ class Walk:
                 or callable(getattr(value, "__wrapped__", None))
             )
         ):
-            return self._follow(value, path)
+            return self._follow(value, _short_name(value) if name == "__class__" else path)
+        if value is os.environ or type(value).__module__.startswith(_INFRASTRUCTURE):
+            return class_name(type(value))
         if is_extension(value):
             self._package(getattr(value, "__module__", None) or type(value).__module__)
             return self._installed(value)
         known = self._values.get((id(scope), name))
         if known is None:
+            if not is_users(type(value).__module__):
+                self._package(type(value).__module__)
             known = self._add(f"global {path}", self._digest(value, path))
             self._values[id(scope), name] = known
         return known
@@ -287,16 +307,25 @@ class Walk:
             self._add(label, class_name(kind))
             return
         source = class_source(kind)
-        if source is not None:
+        members = sorted(vars(kind).items())
+        if source is not None and any(
+            _written_by_user(function, source)
+            for _, member in members
+            for function in _functions_of(member)
+        ):
             self._add(f"{label} source", blake3(source[1].encode()).hexdigest())
+        else:  # all there is to it can be seen, in workers that have no source, too
+            fields = self._digest(_fields_of(kind), f"the fields of {label}", watched=False)
+            self._add(f"{label} fields", fields)
         references = [
             ("member", name, reference)
-            for name, member in sorted(vars(kind).items())
+            for name, member in members
             if (reference := self._member(kind, name, member, source, label)) is not None
         ]
         if issubclass(kind, Enum):
-            members = [(member.name, member.value) for member in kind]
-            self._add(f"{label} state", self._digest(members, f"the members of {label}"))
+            named = [(member.name, member.value) for member in kind]
+            members_digest = self._digest(named, f"the members of {label}", watched=False)
+            self._add(f"{label} state", members_digest)
         for base in (type(kind), *kind.__bases__):
             if is_users(base.__module__):
                 references.append(("base", "", self._follow(base, _short_name(base))))
@@ -331,7 +360,7 @@ class Walk:
 
     # --- values ----------------------------------------------------------------------------
 
-    def _digest(self, value: Any, name: str) -> str:
+    def _digest(self, value: Any, name: str, *, watched: bool = True) -> str:
         try:
             digest = value_digest(value, name, self._label_within)
         except UnkeyableError as error:
@@ -340,7 +369,7 @@ class Walk:
                 "the fingerprint by a word of your own."
             )
             raise
-        if not _fixed(value):
+        if watched and not _fixed(value):
             self.mutable.append((value, value_digest(value, name, id)))
         return digest
 
@@ -388,9 +417,28 @@ def _written_by_user(member: Any, source: tuple[str, str] | None) -> bool:
     module = home(member)
     if not is_users(module) or (module or "").startswith("namedtuple_"):
         return False
-    # What a decorator generated (dataclass, attrs) follows from the source of the class.
-    file = member.__code__.co_filename
+    # What a decorator generated (dataclass, attrs) follows from the class.
+    code = member.__code__
+    file: str = code.co_filename
+    if code.co_qualname.startswith("__create_fn__.") or file.startswith("<attrs generated"):
+        return False
     return source is None or file == source[0] or not file.startswith("<")
+
+
+def _fields_of(kind: type) -> list[Any]:
+    """Return what a decorator that made a class was told of its fields."""
+    if not dataclasses.is_dataclass(kind):
+        attributes = getattr(kind, "__attrs_attrs__", ())
+        return [(each.name, getattr(each.default, "factory", each.default)) for each in attributes]
+    told: Any = vars(kind).get("__dataclass_params__")
+    names = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+    missing = dataclasses.MISSING
+    fields = []
+    for each in dataclasses.fields(kind):
+        defaults = [d for d in (each.default, each.default_factory) if d is not missing]
+        has_factory = each.default_factory is not missing
+        fields.append((each.name, has_factory, defaults, each.init, each.compare, each.kw_only))
+    return [[getattr(told, name, None) for name in names], fields]
 
 
 def _fixed(value: Any) -> bool:

@@ -29,7 +29,7 @@ HEAD = """# Behaviours and backends
 
 Made by `make behaviours` from a run of `jobspan.testing.backends.BackendConformance`: each row is a
 test that runs on every backend. The last column is the backend of [another package](\
-../examples/third_party_backend/README.md), an example. A letter stands for what happens instead, as
+examples.md#a-backend-of-ones-own), an example. A letter stands for what happens instead, as
 told below the table.
 """
 

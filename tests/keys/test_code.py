@@ -524,6 +524,43 @@ def test_functions_of_scripts(tmp_path):
     assert run(source.replace("+ 1", "+ 2"), tmp_path / "c") != first
 
 
+def test_what_travels_by_value_has_one_key_here_and_there(tmp_path):
+    source = """
+import dataclasses, subprocess, sys
+import cloudpickle
+from jobspan.keys import digest
+
+SCALE = 2
+
+def helper(x):
+    return x * SCALE
+
+@dataclasses.dataclass
+class Fields:
+    x: int
+
+class Methods:
+    def __init__(self, x):
+        self.x = x
+
+    @property
+    def scaled(self):
+        return helper(self.x)
+
+def function(x):
+    return helper(x), Fields(1), Methods(2)
+
+things = (function, Fields(1), Methods(2), Methods(3).__init__, lambda x: x + SCALE)
+here = [digest(thing) for thing in things]
+other = "import sys, pickle; from jobspan.keys import digest; "
+other += "print([digest(each) for each in pickle.load(sys.stdin.buffer)])"
+data = cloudpickle.dumps(things)
+done = subprocess.run([sys.executable, "-c", other], input=data, capture_output=True, check=True)
+print(done.stdout.decode().strip() == str(here))
+"""
+    assert run(source, tmp_path / "a") == "True\n"
+
+
 def cells(*sources):
     """Run cells as a notebook does; return its names."""
     scope = {"__name__": "__main__"}

@@ -2,7 +2,7 @@
 
 ::
 
-    function ── fingerprint ── walking ── source, reads, origins
+    function ── fingerprint ── walking ── told, reads, origins
        │             │
        └── calls ────┴──────── canonical ── encoding ◄─┬ builtin_values, standard_library
              │                                         └ arrays, frames, models

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobspan.keys.normalising import dump
 
-__all__ = ["class_source", "code_source", "file_source"]
+__all__ = ["bytecode", "class_source", "file_source", "source_of_code"]
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
@@ -27,8 +27,8 @@ class _File:
     codes: dict[tuple[str, int], list[CodeType]]
 
 
-def code_source(code: CodeType) -> str:
-    """Return what stands for a function's code in keys.
+def source_of_code(code: CodeType) -> str | None:
+    """Return the dump of the syntax tree of a function's code.
 
     Parameters
     ----------
@@ -37,21 +37,19 @@ def code_source(code: CodeType) -> str:
 
     Returns
     -------
-    str
-        The dump of its syntax tree; where the source cannot be had, or is not what was compiled
-        (an edited file, say), its bytecode, tagged with the version of Python.
+    str or None
+        None where the source cannot be had, or is not what was compiled (an edited file, say).
     """
     file = _file_of(code.co_filename)
-    if file is not None:
-        where = (code.co_name, code.co_firstlineno)
-        compiled = file.codes.get(where, [])
-        if any(_same(candidate, code) for candidate in compiled):
-            nodes = file.functions.get(where, [])
-            if len(nodes) > 1:
-                nodes = [node for node in nodes if _covers(node, code)]
-            if len(nodes) == 1:
-                return dump(nodes[0])
-    return _bytecode(code)
+    if file is None:
+        return None
+    where = (code.co_name, code.co_firstlineno)
+    if not any(_same(candidate, code) for candidate in file.codes.get(where, [])):
+        return None
+    nodes = file.functions.get(where, [])
+    if len(nodes) > 1:
+        nodes = [node for node in nodes if _covers(node, code)]
+    return dump(nodes[0]) if len(nodes) == 1 else None
 
 
 def class_source(kind: type) -> tuple[str, str] | None:
@@ -162,9 +160,10 @@ def _covers(node: Definition, code: CodeType) -> bool:
     return False
 
 
-def _bytecode(code: CodeType) -> str:
+def bytecode(code: CodeType) -> str:
+    """Return what stands for code without source, tagged with the version of Python."""
     inner = [
-        _bytecode(constant) if isinstance(constant, CodeType) else _constant(constant)
+        bytecode(constant) if isinstance(constant, CodeType) else _constant(constant)
         for constant in code.co_consts
     ]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -6,14 +6,13 @@ functions that call each other, or a table that holds the function that reads it
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import cached_property, partial, partialmethod
+from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -22,10 +21,12 @@ from blake3 import blake3
 from jobspan.errors import UnkeyableError
 from jobspan.keys.bulk import LEAVES
 from jobspan.keys.canonical import canonical_bytes
+from jobspan.keys.classes import fields_of, functions_of, short_name
 from jobspan.keys.encoding import class_name
 from jobspan.keys.origins import find_source, home, is_users, version_of
 from jobspan.keys.reads import global_reads, imported, imports_of_file
-from jobspan.keys.source import class_source, code_source, file_source
+from jobspan.keys.source import file_source
+from jobspan.keys.told import ClassFacts, class_facts, source_digest
 
 __all__ = ["MISSING", "Mode", "Walk", "cell_value", "mode", "value_digest"]
 
@@ -175,7 +176,7 @@ class Walk:
             self._add(label, f"{module}.{code.co_name}")
             self._add_names(label, self._inside_installed(function, label))
             return
-        self._add(f"{label} source", blake3(code_source(code).encode()).hexdigest())
+        self._add(f"{label} source", source_digest(function))
         if function.__defaults__ or function.__kwdefaults__:
             defaults = (function.__defaults__, function.__kwdefaults__)
             self._add(f"{label} defaults", self._digest(defaults, f"the defaults of {label}"))
@@ -188,7 +189,7 @@ class Walk:
             references.append(("global", name, self._global(function, name, attributes)))
         wrapped = getattr(function, "__wrapped__", None)
         if callable(wrapped):
-            references.append(("wraps", "", self._follow(wrapped, _short_name(wrapped))))
+            references.append(("wraps", "", self._follow(wrapped, short_name(wrapped))))
         for name, level in imported(code):
             references.append(("import", name, self._imported(function, name, level)))
         self._add_names(label, references)
@@ -217,7 +218,7 @@ class Walk:
             self._labels[id(users[0])] = label  # to users, it is what the wrapper's name means
             self._met.append(users[0])
             self._queue.append((users[0], label))
-        return [("wraps", self._follow(part, _short_name(part))) for part in users]
+        return [("wraps", self._follow(part, short_name(part))) for part in users]
 
     def _global(self, function: FunctionType, name: str, attributes: tuple[str, ...]) -> str:
         scope: Mapping[str, Any] = function.__globals__
@@ -249,7 +250,7 @@ class Walk:
                 or callable(getattr(value, "__wrapped__", None))
             )
         ):
-            return self._follow(value, _short_name(value) if name == "__class__" else path)
+            return self._follow(value, short_name(value) if name == "__class__" else path)
         if value is os.environ or type(value).__module__.startswith(_INFRASTRUCTURE):
             return class_name(type(value))
         if is_extension(value):
@@ -306,21 +307,16 @@ class Walk:
             self._package(kind.__module__)
             self._add(label, class_name(kind))
             return
-        source = class_source(kind)
-        members = sorted(vars(kind).items())
-        if source is not None and any(
-            _written_by_user(function, source)
-            for _, member in members
-            for function in _functions_of(member)
-        ):
-            self._add(f"{label} source", blake3(source[1].encode()).hexdigest())
+        facts = class_facts(kind)
+        if facts.digest is not None:
+            self._add(f"{label} source", facts.digest)
         else:  # all there is to it can be seen, in workers that have no source, too
-            fields = self._digest(_fields_of(kind), f"the fields of {label}", watched=False)
+            fields = self._digest(fields_of(kind), f"the fields of {label}", watched=False)
             self._add(f"{label} fields", fields)
         references = [
             ("member", name, reference)
-            for name, member in members
-            if (reference := self._member(kind, name, member, source, label)) is not None
+            for name, member in sorted(vars(kind).items())
+            if (reference := self._member(kind, name, member, facts, label)) is not None
         ]
         if issubclass(kind, Enum):
             named = [(member.name, member.value) for member in kind]
@@ -328,23 +324,21 @@ class Walk:
             self._add(f"{label} state", members_digest)
         for base in (type(kind), *kind.__bases__):
             if is_users(base.__module__):
-                references.append(("base", "", self._follow(base, _short_name(base))))
+                references.append(("base", "", self._follow(base, short_name(base))))
             elif base not in (object, type):
                 self._package(base.__module__)
                 references.append(("base", "", class_name(base)))
         self._add_names(label, references)
 
     def _member(
-        self, kind: type, name: str, member: Any, source: tuple[str, str] | None, label: str
+        self, kind: type, name: str, member: Any, facts: ClassFacts, label: str
     ) -> str | None:
         """Return what a class refers to by a name of its body; None where it does not count."""
-        functions = list(_functions_of(member))
+        functions: list[Any] = list(functions_of(member))
         if functions or isinstance(member, type):
-            labels = [
-                self._follow(each, f"{label}.{name}")
-                for each in functions or [member]
-                if _written_by_user(each, source)
-            ]
+            counts = name in facts.written if functions else is_users(member.__module__)
+            parts = (functions or [member]) if counts else []
+            labels = [self._follow(each, f"{label}.{name}") for each in parts]
             self.names.append((vars(kind), name, member))
             return ascii(labels) if labels else None
         if (name.startswith("_") and name.endswith("_")) or name.startswith(("_abc_", "_is_")):
@@ -374,7 +368,7 @@ class Walk:
         return digest
 
     def _label_within(self, thing: Any) -> str:
-        return self._follow(thing, _short_name(thing))
+        return self._follow(thing, short_name(thing))
 
 
 def is_extension(value: Any) -> bool:
@@ -388,57 +382,6 @@ def is_extension(value: Any) -> bool:
         return isinstance(value.__reduce_ex__(4), str)
     except Exception:  # noqa: BLE001 - a reduction may fail in any way; then it is a value
         return False
-
-
-def _short_name(thing: Any) -> str:
-    name: str = getattr(thing, "__qualname__", None) or type(thing).__qualname__
-    return name.rpartition("<locals>.")[2]
-
-
-def _functions_of(member: Any) -> Iterator[FunctionType]:
-    """Yield the functions that stand in a class body as methods, properties and the like."""
-    if isinstance(member, property):
-        candidates: tuple[Any, ...] = (member.fget, member.fset, member.fdel)
-    elif isinstance(member, cached_property | partialmethod):
-        candidates = (member.func,)
-    else:
-        candidates = (getattr(member, "__func__", member),)
-    for candidate in candidates:
-        function = getattr(candidate, "__jobspan_function__", candidate)
-        if not isinstance(function, FunctionType):
-            function = getattr(function, "__wrapped__", None)
-        if isinstance(function, FunctionType):
-            yield function
-
-
-def _written_by_user(member: Any, source: tuple[str, str] | None) -> bool:
-    if isinstance(member, type):
-        return is_users(member.__module__)
-    module = home(member)
-    if not is_users(module) or (module or "").startswith("namedtuple_"):
-        return False
-    # What a decorator generated (dataclass, attrs) follows from the class.
-    code = member.__code__
-    file: str = code.co_filename
-    if code.co_qualname.startswith("__create_fn__.") or file.startswith("<attrs generated"):
-        return False
-    return source is None or file == source[0] or not file.startswith("<")
-
-
-def _fields_of(kind: type) -> list[Any]:
-    """Return what a decorator that made a class was told of its fields."""
-    if not dataclasses.is_dataclass(kind):
-        attributes = getattr(kind, "__attrs_attrs__", ())
-        return [(each.name, getattr(each.default, "factory", each.default)) for each in attributes]
-    told: Any = vars(kind).get("__dataclass_params__")
-    names = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
-    missing = dataclasses.MISSING
-    fields = []
-    for each in dataclasses.fields(kind):
-        defaults = [d for d in (each.default, each.default_factory) if d is not missing]
-        has_factory = each.default_factory is not missing
-        fields.append((each.name, has_factory, defaults, each.init, each.compare, each.kw_only))
-    return [[getattr(told, name, None) for name in names], fields]
 
 
 def _fixed(value: Any) -> bool:

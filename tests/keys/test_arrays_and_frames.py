@@ -262,6 +262,16 @@ def test_chunks_of_an_arrow_column_do_not_count():
         assert digest(parts) == digest(whole)
 
 
+def test_what_lies_under_a_null_does_not_count():
+    pa = pytest.importorskip("pyarrow")
+    offsets = pa.py_buffer(np.array([0, 1, 4, 5], "i4").tobytes())
+    valid = pa.py_buffer(bytes([0b101]))
+    hidden = pa.StringArray.from_buffers(3, offsets, pa.py_buffer(b"axyzb"), valid)
+    assert hidden.to_pylist() == ["a", None, "b"]
+    assert digest(hidden) == digest(pa.array(["a", None, "b"]))
+    assert digest(hidden) != digest(pa.array(["a", "", "b"]))
+
+
 # --- models ------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,15 @@
 """Caching an expensive result: computed once, read ever after, computed anew when code changes."""
 
+import atexit
 import os
 import tempfile
 import time
 
 from jobspan import Memory, Parallel, delayed
 
-location = os.environ.get("EXAMPLE_CACHE") or tempfile.mkdtemp(prefix="jobspan-example-")
+temporary = tempfile.TemporaryDirectory(prefix="jobspan-example-")
+atexit.register(temporary.cleanup)
+location = os.environ.get("EXAMPLE_CACHE") or temporary.name
 memory = Memory(location, verbose=0)
 
 

@@ -3,6 +3,7 @@
 usage: python feature_pipeline.py [FOLDER]
 """
 
+import atexit
 import os
 import sys
 import tempfile
@@ -15,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from features import features, read
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(os.__file__).parent / "json"
-location = os.environ.get("EXAMPLE_CACHE") or tempfile.mkdtemp(prefix="jobspan-example-")
+temporary = tempfile.TemporaryDirectory(prefix="jobspan-example-")
+atexit.register(temporary.cleanup)
+location = os.environ.get("EXAMPLE_CACHE") or temporary.name
 memory = Memory(location, verbose=0)
 extract = memory.cache(features)
 

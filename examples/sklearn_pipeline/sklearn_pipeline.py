@@ -1,5 +1,6 @@
 """scikit-learn with a pipeline: cross-validated scores of many settings, each computed once."""
 
+import atexit
 import tempfile
 
 from sklearn.datasets import load_iris
@@ -11,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from jobspan import Memory, Parallel, delayed
 
 X, y = load_iris(return_X_y=True)
-memory = Memory(tempfile.mkdtemp(prefix="jobspan-example-"), verbose=0)
+temporary = tempfile.TemporaryDirectory(prefix="jobspan-example-")
+atexit.register(temporary.cleanup)
+memory = Memory(temporary.name, verbose=0)
 
 
 @memory.cache

@@ -354,12 +354,10 @@ class Memory:
         return f"{type(self).__name__}(location={where})"
 
     def _repr_html_(self) -> str:
-        stats = self.stats()
-        return (
-            f"<b>Memory</b> <code>{None if self._cache is None else self._cache.store.url}</code>"
-            f"<br>{stats['hits']} hits, {stats['misses']} misses, "
-            f"{stats['seconds_saved']:.3g} s saved"
-        )
+        from jobspan.memory.pictures import memory_table
+
+        url = None if self._cache is None else self._cache.store.url
+        return memory_table(url, self.stats())
 
     def __jobspan_key__(self) -> str:
         """Return what a memory stands for in keys: where it is makes no difference to results."""

@@ -74,8 +74,9 @@ class MemorizedResult:
         )
 
     def _repr_html_(self) -> str:
-        duration = "" if self.duration is None else f", took {self.duration:.3g} s"
-        return f"<code>{self.func}</code> <small>{self.args_id[:12]}…{duration}</small>"
+        from jobspan.memory.pictures import result_table
+
+        return result_table(self.func, self.args_id, self.metadata)
 
 
 class NotMemorizedResult:

@@ -64,7 +64,7 @@ behaviours: $(STAMP)
 	$(RUN) docs/generate_behaviours.py
 
 docs: $(STAMP)
-	$(RUN) -m pip install --quiet --constraint constraints.txt '.[docs]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from jobspan.codecs.entry import LARGEST_HEADER, Header, Lease, read_header
 from jobspan.errors import EntryDamagedError
 from jobspan.memory.recall import function_prefix
-from jobspan.store import ObjectInfo, ObjectStore
+from jobspan.store import Content, ObjectInfo, ObjectStore
 
 __all__ = ["FunctionFolder", "StoredEntry", "Survey", "folders", "last_use", "survey"]
 
@@ -200,6 +200,14 @@ def _read_all(
         yield from zip(named, pool.map(lambda info: _facts(store, info), named), strict=True)
 
 
+def _header(data: Content) -> Header:
+    """Return the header at the start of an entry, with nothing of the entry kept besides it."""
+    _, end = read_header(memoryview(data))
+    header, _ = read_header(memoryview(bytes(data[:end])))
+    header.components  # noqa: B018 - read lazily: what is damaged should show here
+    return header
+
+
 def _facts(store: ObjectStore, info: ObjectInfo) -> Facts:
     """Return what an object says of itself; None where it is gone."""
     try:
@@ -207,12 +215,11 @@ def _facts(store: ObjectStore, info: ObjectInfo) -> Facts:
         if Lease.is_packed(data):
             return Lease.unpack(data)
         try:
-            return read_header(memoryview(data))[0]
+            return _header(data)
         except EntryDamagedError:
             if info.size <= HEADER_BYTES:
                 raise
-            data = store.get(info.name, 0, LARGEST_HEADER)[0]
-            return read_header(memoryview(data))[0]
+            return _header(store.get(info.name, 0, LARGEST_HEADER)[0])
     except KeyError:
         return None
     except EntryDamagedError as error:

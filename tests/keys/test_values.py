@@ -116,6 +116,16 @@ def test_samples_keep_their_key_when_copied_and_pickled(name):
         assert digest(pickle.loads(pickle.dumps(value))) == digest(value)
 
 
+def test_an_exception_has_one_key_whoever_looked_at_it():
+    fresh, raised = ValueError("bad", 1), ValueError("bad", 1)
+    with pytest.raises(ValueError):
+        raise raised
+    assert raised.__dict__ == {}
+    assert digest(fresh) == digest(raised)
+    raised.add_note("that counts")
+    assert digest(fresh) != digest(raised)
+
+
 def test_no_two_samples_share_a_key():
     keys = {digest(value): name for name, value in SAMPLES.items()}
     assert len(keys) == len(SAMPLES)

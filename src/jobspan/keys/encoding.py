@@ -262,6 +262,8 @@ def reduced(encoder: Encoder, value: Any) -> Plain:
 
 def _state(encoder: Encoder, state: Any) -> Plain:
     """Return the structure of an object's state, its attributes named in errors."""
+    if type(state) is dict and not state:
+        return None  # an exception has such a state once somebody has looked at its __dict__
     if type(state) is dict and set(map(type, state)) <= {str}:
         names = sorted(state)
         return tagged("state", names, [encoder.step(f".{name}", state[name]) for name in names])

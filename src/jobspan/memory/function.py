@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from jobspan.calls import Recalled
+from jobspan.codecs.entry import Header
 from jobspan.errors import JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
 from jobspan.memory.expiry import ValidFor
@@ -156,13 +157,13 @@ class MemorizedFunc(Generic[P, R]):
     def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> MemorizedResult:
         """Call as usual, but return a small reference to the stored result."""
         key = self._keys.key(args, kwargs)
-        return MemorizedResult(self.cache, key, _metadata(self._result(key, args, kwargs)))
+        return MemorizedResult(self.cache, key, _metadata(key, self._result(key, args, kwargs)))
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R, dict[str, Any]]:
         """Call the function whatever is stored; store the result and return it with metadata."""
         key = self._keys.key(args, kwargs)
         found = self._compute(key, args, kwargs, Claim())
-        return found.value, _metadata(found)
+        return found.value, _metadata(key, found)
 
     def check_call_in_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Whether the result of a call is stored and good; nothing is called."""
@@ -221,7 +222,7 @@ class MemorizedFunc(Generic[P, R]):
         """Whether an entry is still good."""
         if self.expires is None and self.cache_validation_callback is None:
             return True
-        metadata = _metadata(found)
+        metadata = _metadata_of_entry(found)
         if self.expires is not None and not ValidFor(self.expires)(metadata):
             return False
         validation = self.cache_validation_callback
@@ -269,7 +270,7 @@ class MemorizedFunc(Generic[P, R]):
             published = self._publish(key, value, seconds, claim)
         finally:
             claim.release(published)
-        return self._finished(key, value, published=published)
+        return self._finished(key, value, seconds, published=published)
 
     def _announce(self, args: Any, kwargs: Any) -> None:
         self.cache.counts.misses += 1
@@ -283,13 +284,13 @@ class MemorizedFunc(Generic[P, R]):
             _print(max(0, 80 - len(text)) * "_" + text)
         return published
 
-    def _finished(self, key: CallKey, value: Any, *, published: bool) -> Found:
+    def _finished(self, key: CallKey, value: Any, seconds: float, *, published: bool) -> Found:
         """Return a computed result: the stored one where users asked for its mapped arrays."""
         if published and self.cache.mmap_mode is not None:
             found = self._stored(self._look_up(key))
             if found is not None:
                 return found
-        return Found(value)
+        return Found(value, Header(key.digest, key.function, time.time(), seconds))
 
 
 class AsyncMemorizedFunc(MemorizedFunc[P, R]):
@@ -303,13 +304,15 @@ class AsyncMemorizedFunc(MemorizedFunc[P, R]):
     async def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
         """Call as usual, but return a small reference to the stored result."""
         key = self._keys.key(args, kwargs)
-        return MemorizedResult(self.cache, key, _metadata(await self._awaited(key, args, kwargs)))
+        return MemorizedResult(
+            self.cache, key, _metadata(key, await self._awaited(key, args, kwargs))
+        )
 
     async def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
         """Await the function whatever is stored; store the result and return it with metadata."""
         key = self._keys.key(args, kwargs)
         found = await self._computed(key, args, kwargs, Claim())
-        return found.value, _metadata(found)
+        return found.value, _metadata(key, found)
 
     async def _awaited(self, key: CallKey, args: Any, kwargs: Any) -> Found:
         found = await asyncio.to_thread(self._look_up, key)
@@ -339,7 +342,7 @@ class AsyncMemorizedFunc(MemorizedFunc[P, R]):
             published = await asyncio.to_thread(self._publish, key, value, seconds, claim)
         finally:
             await asyncio.shield(asyncio.to_thread(claim.release, published))
-        return await asyncio.to_thread(self._finished, key, value, published=published)
+        return await asyncio.to_thread(self._finished, key, value, seconds, published=published)
 
 
 def _rebuilt(
@@ -350,14 +353,22 @@ def _rebuilt(
     return function
 
 
-def _metadata(found: Found) -> dict[str, Any]:
+def _metadata(key: CallKey, found: Found) -> dict[str, Any]:
+    """Return under joblib's names what is known of the result of a call."""
+    assert found.header is not None
+    return _under_joblibs_names(found.header, key.components)
+
+
+def _metadata_of_entry(found: Found) -> dict[str, Any]:
     """Return an entry's metadata under joblib's names."""
     header = found.header
-    if header is None:
-        return {}
+    return {} if header is None else _under_joblibs_names(header, header.components)
+
+
+def _under_joblibs_names(header: Header, components: Mapping[str, str]) -> dict[str, Any]:
     arguments = {
         name.removeprefix("argument: "): text.partition(" ")[2]
-        for name, text in header.components.items()
+        for name, text in components.items()
         if name.startswith("argument: ")
     }
     return {"duration": header.seconds, "time": header.created, "input_args": arguments}

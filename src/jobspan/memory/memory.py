@@ -188,7 +188,7 @@ class Memory:
         depends : sequence, optional
             What the result depends on besides: functions, modules, paths of files, values.
         expires : float or timedelta, optional
-            Seconds that a result is good for.
+            Seconds that a result is good for; above 0.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class Memory:
             "depends": tuple(depends),
             "verbose": self._verbose if verbose is None else verbose,
             "validation": cache_validation_callback,
-            "expires": expires.total_seconds() if isinstance(expires, timedelta) else expires,
+            "expires": _seconds(expires),
             "single_flight": self.single_flight,
         }
         if cache_validation_callback is not None and not callable(cache_validation_callback):
@@ -374,6 +374,17 @@ def _codec(codec: str | Codec | None, *, safe: bool) -> Codec | None:
     if safe and not codec.safe:
         raise CodecError(f"codec={codec.name!r} can run code when it reads; leave safe=True out")
     return codec
+
+
+def _seconds(expires: Any) -> float | None:
+    if expires is None:
+        return None
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(
+            f"expires={expires!r}: pass a number of seconds above 0, or a datetime.timedelta"
+        )
+    return float(seconds)
 
 
 def _bytes(value: int | str | None) -> int | None:

@@ -6,7 +6,6 @@ Other modules of this package say how values of certain types are encoded: `ENCO
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
 import threading
@@ -60,27 +59,42 @@ def tagged(tag: str, *parts: Plain) -> Plain:
     return {tag: parts}
 
 
+class _Chunks(list[bytes]):
+    """What the pickler writes: one chunk, but for long texts and bytes, which it hands on whole."""
+
+    write = list.append
+
+
 class _Writer(threading.local):
     """A pickler for each thread, for making one costs as much as writing a small value."""
 
     def __init__(self) -> None:
-        self.file = io.BytesIO()
-        self.pickler = pickle.Pickler(self.file, protocol=3)
+        self.chunks = _Chunks()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new pickler: there is no other way to let go of the old one's buffer."""
+        self.pickler = pickle.Pickler(self.chunks, protocol=3)
         self.pickler.fast = True
 
 
 _writer = _Writer()
 
+KEPT_BUFFER = 1 << 20
+"""A pickler begins with a buffer as large as its last one was; one beyond this is not kept."""
+
 
 def written(plain: Plain) -> bytes:
     """Return the bytes of a plain structure."""
-    file = _writer.file
+    chunks = _writer.chunks
     try:
         _writer.pickler.dump(plain)
-        return file.getvalue()
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     finally:
-        file.seek(0)
-        file.truncate()
+        chunks.clear()
+    if len(data) > KEPT_BUFFER:
+        _writer.renew()
+    return data
 
 
 class NoKeyError(Exception):

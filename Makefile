@@ -35,8 +35,9 @@ browser:
 	    { apt-get install -y -qq chromium >/dev/null 2>&1 || \
 	      { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; }; } || true
 
+# Tests wait for servers and clusters more than they compute: three files at once, ARGS=-n0 for one.
 test: $(STAMP) browser
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 3 --dist loadfile $(ARGS)
 
 soak: $(STAMP)
 	$(RUN) -m pytest -m soak $(ARGS)

@@ -1,92 +1,68 @@
-"""Run the benchmarks: ``python -m benchmarks [topic or words of case names ...]``."""
+"""Run the benchmarks: ``python -m benchmarks [topic or words of case names ...]``.
+
+The exit status is 0 if every bound holds, 1 if one does not or could not be measured, 2 if there is
+nothing of the name that was asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import os
-import platform
 import sys
 import time
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
-from benchmarks.contest import Case, Line, run
-
-HERE = Path(__file__).parent
-NO_TOPICS = {"__init__", "__main__", "contest"}
-VERSIONS = ("joblib", "dask", "distributed", "ray", "numpy", "pandas", "diskcache", "cachier")
-
-
-def topics() -> dict[str, list[Case]]:
-    """Return the cases of every topic: the modules beside this one that have ``CASES``."""
-    found = {}
-    for path in sorted(HERE.glob("*.py")):
-        if path.stem not in NO_TOPICS:
-            module = importlib.import_module(f"benchmarks.{path.stem}")
-            found[path.stem] = list(getattr(module, "CASES", []))
-    return found
-
-
-def facts() -> dict[str, str]:
-    """Return what the figures depend on."""
-    versions = {}
-    for name in VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "system": platform.system(),
-        "Python": platform.python_version(),
-        **versions,
-    }
-
-
-def table_line(line: Line) -> str:
-    """Return a comparison as a line of the table."""
-    bound = "" if line.bound is None else f"{line.bound:.2f}"
-    verdict = "" if line.bound is None else ("holds" if line.holds else "MISSED")
-    theirs = "" if line.unit == "x" or line.peer == "seconds" else f"{line.theirs:.4g} {line.unit}"
-    return (
-        f"{line.case[:62]:62} {line.ours:>9.4g} {line.unit:2} {line.peer[:11]:>11} {theirs:>12} "
-        f"{line.ratio:>7.3f} {bound:>6} {verdict}"
-    )
+from benchmarks.contest import Case, Curve
+from benchmarks.runner.results import HEAD, DrawnCurve, Results, facts, table_line
+from benchmarks.runner.running import compare, hold, quick_form
+from benchmarks.runner.topics import topics
 
 
 def main() -> int:
     """Run what was asked for; return 0 if every bound holds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure jobspan beside what else one would pick."
+    )
     parser.add_argument("words", nargs="*", help="topics, or words of case names")
-    parser.add_argument("--quick", action="store_true", help="one round a case")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--quick", action="store_true", help="one round a case, smaller loads")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds a case (3)")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--list", action="store_true", help="tell what there is and end")
     given = parser.parse_args()
     rounds = 1 if given.quick else given.rounds
-    header = facts()
-    print(", ".join(f"{name} {value}" for name, value in header.items()))
-    print(f"{'case':62} {'ours':>12} {'peer':>11} {'theirs':>12} {'ratio':>7} {'bound':>6}")
-    lines: list[Line] = []
-    for topic, cases in topics().items():
-        for case in cases:
-            if given.words and not any(
-                w in (topic, case.name) or w in case.name for w in given.words
-            ):
-                continue
-            for line in run(case, rounds):
+    chosen = [topic.matching(given.words) for topic in topics()]
+    if not any(topic.cases or topic.curves for topic in chosen):
+        known = ", ".join(topic.name for topic in topics())
+        parser.error(f"nothing is named {' or '.join(given.words)}; topics are {known}")
+    if given.list:
+        for topic in chosen:
+            print(f"{topic.name}: {topic.about}")
+            everything: list[Case | Curve] = [*topic.cases, *topic.curves]
+            for each in everything:
+                print(f"    {each.name} ({', '.join(each.contestants)})")
+        return 0
+    results = Results(facts())
+    print(", ".join(f"{name} {value}" for name, value in results.facts.items()))
+    if os.getloadavg()[0] > 0.5:
+        print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
+    begin = time.monotonic()
+    print(HEAD)
+    for topic in chosen:
+        for case in topic.cases:
+            held = quick_form(case) if given.quick else case
+            for line in compare(held, hold(held, rounds), topic.name):
                 print(table_line(line), flush=True)
-                lines.append(line)
-    missed = [line for line in lines if not line.holds]
-    bounded = sum(line.bound is not None for line in lines)
-    print(f"{bounded - len(missed)} of {bounded} bounds hold")
+                results.lines.append(line)
+    for topic in chosen:
+        for curve in topic.curves:
+            found = hold(quick_form(curve) if given.quick else curve, rounds)
+            results.curves.append(DrawnCurve.of(topic.name, curve, found))
+            print(results.curves[-1].table(), flush=True)
+    results.facts["took"] = f"{(time.monotonic() - begin) / 60:.1f} minutes, {rounds} rounds"
+    print(f"{results.verdict()} ({results.facts['took']})")
     if given.json:
-        rows = [{**asdict(line), "ratio": line.ratio, "holds": line.holds} for line in lines]
-        given.json.write_text(json.dumps({"facts": header, "lines": rows}, indent=1))
-    return 1 if missed else 0
+        results.write(given.json)
+    return 0 if results.hold() else 1
 
 
 if __name__ == "__main__":

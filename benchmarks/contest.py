@@ -1,23 +1,18 @@
 """A contest: contestants that take turns, each round in a fresh interpreter, medians compared.
 
 A contestant is Python source that sets ``seconds``, and sometimes ``megabytes`` or ``requests``.
-A cold one is timed from outside, start and exit of the interpreter included.
+A cold one is timed from outside, start and exit of the interpreter included. A curve's contestant
+sets ``points``: pairs of a size and a figure.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Case", "Contestant", "Line", "measure", "run"]
+__all__ = ["Case", "Contestant", "Curve", "Line"]
 
-LONGEST_SECONDS = 300
+UNITS = {"seconds": "s", "megabytes": "MB", "tree_megabytes": "MB", "requests": "requests"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +42,51 @@ class Case:
     contestants : mapping of str to Contestant
         By the library's name; ``jobspan`` is one of them.
     at_most : mapping of str to float
-        How many times a peer's seconds jobspan may take; ``"ideal"``: how many times 1.0, for cases
-        whose contestants report seconds as a multiple of what cannot be beaten; ``"seconds"``: how
-        many seconds.
+        How many times a peer's figure jobspan may reach; ``"ideal"``: how many times 1.0, for cases
+        whose contestants report a multiple of what cannot be beaten; a measure, such as
+        ``"seconds"`` or ``"requests"``: that many.
     memory_of : str or None
-        The peer whose parent's memory must not be exceeded.
+        The peer whose parent's memory must not be exceeded; contestants set ``megabytes``.
+    measure : {"seconds", "megabytes", "tree_megabytes", "requests"}
+        Which figure is compared. ``tree_megabytes`` is taken by the runner: the largest resident
+        set of the contestant's interpreter and all its descendants together.
+    quick : mapping of str to str
+        What to replace in the sources for a smaller load, such as ``{"1_000_000": "100_000"}``.
+    limit : float
+        Seconds after which a contestant's round is ended and counts as failed.
     """
 
     name: str
     contestants: Mapping[str, Contestant]
     at_most: Mapping[str, float] = field(default_factory=dict)
     memory_of: str | None = None
+    measure: str = "seconds"
+    quick: Mapping[str, str] = field(default_factory=dict)
+    limit: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How a figure grows with a size; reported and drawn, both axes logarithmic.
+
+    Parameters
+    ----------
+    name : str
+        What grows with what.
+    contestants : mapping of str to Contestant
+        By the library's name. Each sets ``points``.
+    x, y : str
+        What the axes show, units included.
+    quick, limit
+        As in a `Case`.
+    """
+
+    name: str
+    contestants: Mapping[str, Contestant]
+    x: str
+    y: str
+    quick: Mapping[str, str] = field(default_factory=dict)
+    limit: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +98,17 @@ class Line:
     case, peer : str
         What was measured, and beside whom.
     ours, theirs : float
-        Medians, in seconds, megabytes or as a multiple of the ideal.
+        Medians, in `unit`; nan where there is none.
     spread : float
         The largest of our rounds divided by the smallest.
     bound : float or None
         How large `ratio` may be; None: it is only reported.
     unit : str
-        What `ours` and `theirs` are in.
+        What `ours` and `theirs` are in; ``x``: a multiple of the ideal.
+    trouble : str
+        Why there is no figure.
+    topic : str
+        The topic of the case.
     """
 
     case: str
@@ -85,83 +118,29 @@ class Line:
     spread: float
     bound: float | None
     unit: str = "s"
+    trouble: str = ""
+    topic: str = ""
 
     @property
     def ratio(self) -> float:
         """Ours divided by theirs."""
-        return self.ours / self.theirs if self.theirs else float("inf")
+        if self.theirs:
+            return self.ours / self.theirs
+        return float("inf") if self.ours else 1.0
 
     @property
     def holds(self) -> bool:
         """Whether the bound holds; a line without one does."""
-        return self.bound is None or self.ratio <= self.bound
+        return self.bound is None or (not self.trouble and self.ratio <= self.bound)
 
+    @property
+    def verdict(self) -> str:
+        """What to say of the bound: nothing where there is none."""
+        if self.trouble:
+            return "no figure"
+        return "" if self.bound is None else "holds" if self.holds else "MISSED"
 
-def measure(contestant: Contestant) -> dict[str, float]:
-    """Run a contestant once in a fresh interpreter; return what it set."""
-    source = contestant.source
-    if not contestant.cold:
-        source += (
-            "\nimport json\nprint(json.dumps({k: v for k, v in globals().items() "
-            "if k in ('seconds', 'megabytes', 'requests')}))"
-        )
-    # An installed package comes with its bytecode; the checkout must be allowed to write its own.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", source],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_SECONDS,
-        env=environment,
-    )
-    if done.returncode:
-        raise RuntimeError(f"a contestant failed:\n{source}\n{done.stderr}")
-    if contestant.cold:
-        return {"seconds": time.perf_counter() - begin}
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def run(case: Case, rounds: int) -> list[Line]:
-    """Let the contestants of a case take turns, and compare their medians."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in case.contestants}
-    for _ in range(rounds):
-        for name, contestant in case.contestants.items():
-            found[name].append(measure(contestant))
-    ours = [each["seconds"] for each in found["jobspan"]]
-    spread = max(ours) / min(ours)
-    lines = []
-    peers = {*case.at_most, *case.contestants} - {"jobspan"}
-    for peer in sorted(peers):
-        theirs = 1.0 if peer not in found else _median(found[peer], "seconds")
-        unit = "s" if peer in found or peer == "seconds" else "x"
-        lines.append(
-            Line(
-                case.name,
-                peer,
-                statistics.median(ours),
-                theirs,
-                spread,
-                case.at_most.get(peer),
-                unit,
-            )
-        )
-    if case.memory_of is not None:
-        lines.append(
-            Line(
-                f"{case.name}: memory of the parent",
-                case.memory_of,
-                _median(found["jobspan"], "megabytes"),
-                _median(found[case.memory_of], "megabytes"),
-                1.0,
-                1.0,
-                "MB",
-            )
-        )
-    return lines
-
-
-def _median(results: Sequence[Mapping[str, float]], name: str) -> float:
-    return statistics.median(each[name] for each in results)
+    @property
+    def has_peer(self) -> bool:
+        """Whether `theirs` is another library's figure, not a unit to measure in."""
+        return bool(self.peer) and self.peer != "ideal" and self.peer not in UNITS

@@ -1,0 +1,1 @@
+"""What runs the contests, keeps their figures and draws them."""

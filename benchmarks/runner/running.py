@@ -1,0 +1,125 @@
+"""Let the contestants take turns and compare what they reached."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from benchmarks.contest import UNITS, Case, Contestant, Curve, Line
+from benchmarks.runner.child import ContestantError, measure
+
+__all__ = ["Rounds", "compare", "hold", "quick_form"]
+
+_Contest = TypeVar("_Contest", Case, Curve)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What the contestants of a case reached.
+
+    Parameters
+    ----------
+    found : dict
+        By contestant, what each round set.
+    troubles : dict
+        By contestant, why it gave no figure.
+    """
+
+    found: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str, measure: str) -> float:
+        """Return the median of a contestant's rounds, nan where there is none."""
+        figures = self._figures(name, measure)
+        return statistics.median(figures) if figures else math.nan
+
+    def spread(self, name: str, measure: str) -> float:
+        """Return the largest of a contestant's rounds divided by the smallest."""
+        figures = self._figures(name, measure)
+        return max(figures) / min(figures) if figures and min(figures) > 0 else 1.0
+
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """Return a contestant's curve: the median of its rounds at each size."""
+        at: dict[float, list[float]] = {}
+        for each in self.found.get(name, []):
+            for x, y in each["points"]:
+                at.setdefault(x, []).append(y)
+        return [(x, statistics.median(at[x])) for x in sorted(at)]
+
+    def _figures(self, name: str, measure: str) -> list[float]:
+        return [each[measure] for each in self.found.get(name, [])]
+
+
+def quick_form(each: _Contest) -> _Contest:
+    """Return a case or a curve with its smaller load."""
+    contestants = {}
+    for name, contestant in each.contestants.items():
+        source = contestant.source
+        for old, new in each.quick.items():
+            source = source.replace(old, new)
+        contestants[name] = replace(contestant, source=source)
+    return replace(each, contestants=contestants)
+
+
+def hold(case: Case | Curve, rounds: int) -> Rounds:
+    """Hold a contest: every contestant once a round, in turned order from one to the next."""
+    result = Rounds({name: [] for name in case.contestants})
+    wanted = {"points"} if isinstance(case, Curve) else {case.measure}
+    if isinstance(case, Case) and case.memory_of:
+        wanted.add("megabytes")
+    for number in range(rounds):
+        names = list(case.contestants)
+        for name in reversed(names) if number % 2 else names:
+            if name not in result.troubles:
+                try:
+                    result.found[name].append(_round(case.contestants[name], wanted, case.limit))
+                except ContestantError as error:
+                    result.troubles[name] = str(error)
+                    result.found[name] = []
+    return result
+
+
+def _round(contestant: Contestant, wanted: set[str], limit: float) -> dict[str, Any]:
+    found = measure(contestant, limit, memory="tree_megabytes" in wanted)
+    if missing := sorted(wanted - set(found)):
+        raise ContestantError(f"did not set {', '.join(missing)}")
+    return found
+
+
+def compare(case: Case, rounds: Rounds, topic: str = "") -> list[Line]:
+    """Compare medians: a line for each peer, and for each bound."""
+    peers = sorted({*case.at_most, *case.contestants} - {"jobspan"}) or [""]
+    lines = [_line(case, rounds, peer) for peer in peers]
+    if case.memory_of is not None:
+        bounded = replace(
+            case,
+            name=f"{case.name}: memory of the parent",
+            measure="megabytes",
+            at_most={case.memory_of: 1.0},
+        )
+        lines.append(_line(bounded, rounds, case.memory_of))
+    return [replace(line, topic=topic) for line in lines]
+
+
+def _line(case: Case, rounds: Rounds, peer: str) -> Line:
+    unit = UNITS[case.measure]
+    if peer in case.contestants:
+        theirs = rounds.median(peer, case.measure)
+    else:
+        theirs = 1.0 if peer else math.nan
+        unit = "x" if peer == "ideal" else unit
+    troubles = [
+        name + ": " + rounds.troubles[name] for name in ("jobspan", peer) if name in rounds.troubles
+    ]
+    return Line(
+        case.name,
+        peer,
+        rounds.median("jobspan", case.measure),
+        theirs,
+        rounds.spread("jobspan", case.measure),
+        case.at_most.get(peer),
+        unit,
+        "; ".join(troubles),
+    )

@@ -1,0 +1,60 @@
+"""What there is to measure: the modules beside the runner that have ``CASES`` or ``CURVES``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contest import Case, Curve
+
+__all__ = ["Topic", "topics"]
+
+FOLDER = Path(__file__).parents[1]
+NO_TOPICS = {"__init__", "__main__", "contest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A module of cases.
+
+    Parameters
+    ----------
+    name : str
+        The module's name.
+    about : str
+        The first line of its docstring.
+    cases : sequence of Case
+        What it compares.
+    curves : sequence of Curve
+        What it draws.
+    """
+
+    name: str
+    about: str
+    cases: Sequence[Case]
+    curves: Sequence[Curve]
+
+    def matching(self, words: Sequence[str]) -> Topic:
+        """Return the topic with only what a word names: the topic, or a part of a name."""
+        if not words or self.name in words:
+            return self
+        return Topic(
+            self.name,
+            self.about,
+            [case for case in self.cases if any(word in case.name for word in words)],
+            [curve for curve in self.curves if any(word in curve.name for word in words)],
+        )
+
+
+def topics() -> list[Topic]:
+    """Return every topic, in the order of their names."""
+    found = []
+    for path in sorted(FOLDER.glob("*.py")):
+        if path.stem not in NO_TOPICS:
+            module = importlib.import_module(f"benchmarks.{path.stem}")
+            about = (module.__doc__ or path.stem).strip().splitlines()[0]
+            cases, curves = getattr(module, "CASES", []), getattr(module, "CURVES", [])
+            found.append(Topic(path.stem, about, list(cases), list(curves)))
+    return found

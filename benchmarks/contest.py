@@ -48,12 +48,15 @@ class Case:
     memory_of : str or None
         The peer whose parent's memory must not be exceeded; contestants set ``megabytes``.
     measure : {"seconds", "megabytes", "tree_megabytes", "requests"}
-        Which figure is compared. ``tree_megabytes`` is taken by the runner: the largest resident
-        set of the contestant's interpreter and all its descendants together.
+        Which figure is compared, unless `at_most` names another. ``tree_megabytes`` is taken by the
+        runner: the largest resident set of the contestant's interpreter and all its descendants
+        together.
     quick : mapping of str to str
         What to replace in the sources for a smaller load, such as ``{"1_000_000": "100_000"}``.
     limit : float
         Seconds after which a contestant's round is ended and counts as failed.
+    rounds : int
+        How many rounds are enough, for what takes long and is steady.
     """
 
     name: str
@@ -63,6 +66,12 @@ class Case:
     measure: str = "seconds"
     quick: Mapping[str, str] = field(default_factory=dict)
     limit: float = 120.0
+    rounds: int = 99
+
+    @property
+    def compared(self) -> str:
+        """The name of the figure that is compared."""
+        return next((name for name in self.at_most if name in UNITS), self.measure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ class Curve:
         By the library's name. Each sets ``points``.
     x, y : str
         What the axes show, units included.
-    quick, limit
+    quick, limit, rounds
         As in a `Case`.
     """
 
@@ -87,6 +96,7 @@ class Curve:
     y: str
     quick: Mapping[str, str] = field(default_factory=dict)
     limit: float = 120.0
+    rounds: int = 99
 
 
 @dataclass(frozen=True, slots=True)

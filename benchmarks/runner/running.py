@@ -66,10 +66,10 @@ def quick_form(each: _Contest) -> _Contest:
 def hold(case: Case | Curve, rounds: int) -> Rounds:
     """Hold a contest: every contestant once a round, in turned order from one to the next."""
     result = Rounds({name: [] for name in case.contestants})
-    wanted = {"points"} if isinstance(case, Curve) else {case.measure}
+    wanted = {"points"} if isinstance(case, Curve) else {case.compared}
     if isinstance(case, Case) and case.memory_of:
         wanted.add("megabytes")
-    for number in range(rounds):
+    for number in range(min(rounds, case.rounds)):
         names = list(case.contestants)
         for name in reversed(names) if number % 2 else names:
             if name not in result.troubles:
@@ -96,17 +96,17 @@ def compare(case: Case, rounds: Rounds, topic: str = "") -> list[Line]:
         bounded = replace(
             case,
             name=f"{case.name}: memory of the parent",
-            measure="megabytes",
             at_most={case.memory_of: 1.0},
+            measure="megabytes",
         )
         lines.append(_line(bounded, rounds, case.memory_of))
     return [replace(line, topic=topic) for line in lines]
 
 
 def _line(case: Case, rounds: Rounds, peer: str) -> Line:
-    unit = UNITS[case.measure]
+    unit = UNITS[case.compared]
     if peer in case.contestants:
-        theirs = rounds.median(peer, case.measure)
+        theirs = rounds.median(peer, case.compared)
     else:
         theirs = 1.0 if peer else math.nan
         unit = "x" if peer == "ideal" else unit
@@ -116,9 +116,9 @@ def _line(case: Case, rounds: Rounds, peer: str) -> Line:
     return Line(
         case.name,
         peer,
-        rounds.median("jobspan", case.measure),
+        rounds.median("jobspan", case.compared),
         theirs,
-        rounds.spread("jobspan", case.measure),
+        rounds.spread("jobspan", case.compared),
         case.at_most.get(peer),
         unit,
         "; ".join(troubles),

@@ -37,9 +37,10 @@ class Topic:
     curves: Sequence[Curve]
 
     def matching(self, words: Sequence[str]) -> Topic:
-        """Return the topic with only what a word names: the topic, or a part of a name."""
+        """Return the topic with only what a word names: a topic, or else a part of a case's name."""
         if not words or self.name in words:
             return self
+        words = [word for word in words if not (FOLDER / f"{word}.py").exists()]
         return Topic(
             self.name,
             self.about,

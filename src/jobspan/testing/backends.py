@@ -295,12 +295,17 @@ class BackendConformance:
 
     def test_error_is_the_users(self) -> None:
         """An exception arrives as its own type, with the remote traceback as its cause."""
+
+        def fail_here(x: int) -> int:
+            return fail_at(x, 7)
+
         with pytest.raises(UserError) as caught:
-            Parallel()(delayed(fail_at)(i, 7) for i in range(20))
+            Parallel()(delayed(fail_here)(i) for i in range(20))
         assert caught.value.code == 7
         if not self.can_share_memory:
             assert isinstance(caught.value.__cause__, RemoteTraceback)
-            assert "fail_at" in str(caught.value.__cause__)
+            where = f'backends.py", line {fail_here.__code__.co_firstlineno + 1}, in fail_here'
+            assert where in str(caught.value.__cause__)
 
     def test_error_ends_at_once(self) -> None:
         """A failing call ends the rest within a second or so."""

@@ -6,11 +6,11 @@ import io
 import pickle
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -22,12 +22,16 @@ __all__ = ["decode", "encode", "modules_by_value", "travelling_by_value"]
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle's pickler, which also knows context variables and memory-mapped files."""
+    """cloudpickle's pickler, which also knows context variables, memory-mapped files, and where
+    code was written.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is ContextVar:
             return _reduce_variable(obj)
+        if kind is CodeType:
+            return _code_of_file, (self.dispatch_table[kind](obj), obj.co_filename)
         if kind.__name__ == "memmap" and kind.__module__.startswith("numpy"):
             reduced = _reduce_memmap(obj)
             if reduced is not None:
@@ -96,6 +100,13 @@ def decode(encoded: Encoded, fetch: Fetch | None = None) -> Any:
 
 
 # --- what pickle and cloudpickle leave out ---------------------------------------------------
+
+
+def _code_of_file(reduced: tuple[Callable[..., CodeType], tuple[Any, ...]], file: str) -> CodeType:
+    """Return code that names its file, so that tracebacks from workers do; cloudpickle drops it."""
+    make, arguments = reduced
+    return make(*arguments).replace(co_filename=file)
+
 
 _variables: dict[str, ContextVar[Any]] = {}
 

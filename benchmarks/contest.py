@@ -57,6 +57,8 @@ class Case:
         Seconds after which a contestant's round is ended and counts as failed.
     rounds : int
         How many rounds are enough, for what takes long and is steady.
+    unit : str
+        What the figures are in, if not in the measure's unit; ``x``: a multiple of the ideal.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Case:
     quick: Mapping[str, str] = field(default_factory=dict)
     limit: float = 120.0
     rounds: int = 99
+    unit: str = ""
 
     @property
     def compared(self) -> str:

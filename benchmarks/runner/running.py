@@ -96,6 +96,7 @@ def compare(case: Case, rounds: Rounds, topic: str = "") -> list[Line]:
         bounded = replace(
             case,
             name=f"{case.name}: memory of the parent",
+            unit="",
             at_most={case.memory_of: 1.0},
             measure="megabytes",
         )
@@ -104,7 +105,7 @@ def compare(case: Case, rounds: Rounds, topic: str = "") -> list[Line]:
 
 
 def _line(case: Case, rounds: Rounds, peer: str) -> Line:
-    unit = UNITS[case.compared]
+    unit = case.unit or UNITS[case.compared]
     if peer in case.contestants:
         theirs = rounds.median(peer, case.compared)
     else:

@@ -12,7 +12,7 @@ from benchmarks.contest import Case, Curve
 __all__ = ["Topic", "topics"]
 
 FOLDER = Path(__file__).parents[1]
-NO_TOPICS = {"__init__", "__main__", "contest"}
+NO_TOPICS = {"__init__", "__main__", "contest", "peers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Topic:
     curves: Sequence[Curve]
 
     def matching(self, words: Sequence[str]) -> Topic:
-        """Return the topic with only what a word names: a topic, or else a part of a case's name."""
+        """Return the topic with only what a word names: a topic, or a part of a name."""
         if not words or self.name in words:
             return self
         words = [word for word in words if not (FOLDER / f"{word}.py").exists()]

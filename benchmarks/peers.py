@@ -1,8 +1,8 @@
 """How each library runs one function over many inputs: the same loop, at its best settings.
 
-``calls`` stands for the inputs, ``function`` for the function, ``WORKERS`` for the number of workers.
-Pools are open before the clock starts, unless a case says that it is cold. The pools of the standard
-library and of mpire fork, which is their quickest way; jobspan and loky start fresh interpreters.
+``calls`` stands for the inputs, ``function`` for the function, ``WORKERS`` for their number. Pools
+are open before the clock starts, unless a case says that it is cold. The pools of the standard
+library and of mpire fork, their quickest way; jobspan and loky start fresh interpreters.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ PACKAGES = [
     "moto",
 ]
 HEAD = (
-    f"{'case':62} {'ours':>13} {'peer':>11} {'theirs':>13} {'ratio':>7} {'bound':>6} {'':9}spread"
+    f"{'case':68} {'ours':>13} {'peer':>11} {'theirs':>13} {'ratio':>7} {'bound':>6} {'':9}spread"
 )
 
 
@@ -172,12 +172,12 @@ def table_line(line: Line) -> str:
     """Return a comparison as a line of the printed table."""
     if line.trouble:
         bound = "" if line.bound is None else f"(bound {line.bound:.3g}) "
-        return f"{line.case[:62]:62} {line.peer[:11]:>24} no figure {bound}{line.trouble}"
+        return f"{line.case[:68]:68} {line.peer[:11]:>24} no figure {bound}{line.trouble}"
     bound = "" if line.bound is None else f"{line.bound:.3g}"
     ours = f"{line.ours:.4g} {line.unit[:3]:3}"
     theirs = f"{line.theirs:.4g} {line.unit[:3]:3}" if line.has_peer else ""
     ratio = f"{line.ratio:.3g}" if line.peer else ""
     return (
-        f"{line.case[:62]:62} {ours:>13} {line.peer[:11]:>11} {theirs:>13} "
+        f"{line.case[:68]:68} {ours:>13} {line.peer[:11]:>11} {theirs:>13} "
         f"{ratio:>7} {bound:>6} {line.verdict:9}{line.spread:>6.2f}"
     )

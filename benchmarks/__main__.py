@@ -46,19 +46,26 @@ def main() -> int:
     if os.getloadavg()[0] > 0.5:
         print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
     begin = time.monotonic()
+    took: dict[str, float] = {}
     print(HEAD)
     for topic in chosen:
         for case in topic.cases:
+            since = time.monotonic()
             held = quick_form(case) if given.quick else case
             for line in compare(held, hold(held, rounds), topic.name):
                 print(table_line(line), flush=True)
                 results.lines.append(line)
+            took[case.name] = time.monotonic() - since
     for topic in chosen:
         for curve in topic.curves:
+            since = time.monotonic()
             found = hold(quick_form(curve) if given.quick else curve, rounds)
             results.curves.append(DrawnCurve.of(topic.name, curve, found))
             print(results.curves[-1].table(), flush=True)
+            took[curve.name] = time.monotonic() - since
     results.facts["took"] = f"{(time.monotonic() - begin) / 60:.1f} minutes, {rounds} rounds"
+    longest = sorted(took, key=lambda name: -took[name])[:8]
+    print("Took longest: " + ", ".join(f"{name} {took[name]:.0f} s" for name in longest))
     print(f"{results.verdict()} ({results.facts['took']})")
     if given.json:
         results.write(given.json)

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobspan import MemorizedResult, Memory, expires_after
+from jobspan import CacheWarning, MemorizedResult, Memory, expires_after
 from jobspan.errors import StoreLocationError, UnkeyableError
-from jobspan.memory.recall import CacheWarning
 
 
 class Calls(list):

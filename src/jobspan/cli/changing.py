@@ -22,11 +22,9 @@ from jobspan.cli.parameters import (
     with_store,
     yes,
 )
-from jobspan.codecs.entry import Lease, unpack
-from jobspan.codecs.signing import Signer, read_sign_key
-from jobspan.errors import EntryDamagedError
+from jobspan.codecs.signing import read_sign_key
 from jobspan.memory.eviction import Policy, evictable
-from jobspan.memory.inventory import Survey, survey
+from jobspan.memory.inventory import Survey, problems, survey
 from jobspan.parallel.report import readable_bytes, readable_seconds
 from jobspan.store import BulkDeletes, ObjectInfo, ObjectStore, Sweeps, open_store
 
@@ -63,10 +61,9 @@ def verify(
     bad: dict[str, tuple[ObjectInfo, str]] = {
         info.name: (info, "the header cannot be read") for info in found.damaged
     }
-    for entry in found.entries:
-        problem = _problem(store, entry.info.name, signer)
-        if problem:
-            bad[entry.info.name] = (entry.info, problem)
+    infos = {entry.info.name: entry.info for entry in found.entries}
+    for name, problem in problems(store, infos, signer):
+        bad[name] = (infos[name], problem)
     deleted = 0
     if delete and bad:
         ask(f"Delete {len(bad)} entries of {store.url}?", yes=yes)
@@ -84,22 +81,6 @@ def verify(
             click.echo(f"{name}: {problem}")
         click.echo(f"{len(found.entries) + len(found.damaged)} entries read, {len(bad)} bad")
     return ExitCode.FOUND_WRONG if len(bad) > deleted else ExitCode.DONE
-
-
-def _problem(store: ObjectStore, name: str, signer: Signer | None) -> str:
-    """Return what is wrong with an entry; empty where nothing is, or where it is gone by now."""
-    try:
-        data, _ = store.get(name)
-        if Lease.is_packed(data):
-            return ""
-        header, _ = unpack(data, name.rpartition("/")[2])
-    except KeyError:
-        return ""
-    except EntryDamagedError as error:
-        return str(error)
-    if signer is not None and not signer.verify(header.signed_text(), header.signature):
-        return f"the signature is {'wrong' if header.signature else 'missing'}"
-    return ""
 
 
 @click.command("prune", short_help="Delete entries until the rest keeps within limits.")
@@ -146,9 +127,10 @@ def prune(
         )
     )
     chosen = [entry.info for entry in found.entries if entry.info.name in leaving]
+    marks = found.marks_without(leaving)
     if isinstance(store, Sweeps) and not dry_run:
         store.sweep()
-    _carry_out(store, chosen, costs, dry_run=dry_run, yes=yes, as_json=as_json)
+    _carry_out(store, chosen, costs, marks, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @click.command("clear", short_help="Delete all entries, or those of one function.")
@@ -167,13 +149,15 @@ def clear(
     if function is None:
         chosen += [*found.damaged, *found.claims]
     costs = {entry.info.name: entry.header.seconds for entry in found.entries}
-    _carry_out(store, chosen, costs, dry_run=dry_run, yes=yes, as_json=as_json)
+    marks = found.marks_without(info.name for info in chosen)
+    _carry_out(store, chosen, costs, marks, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def _carry_out(
     store: ObjectStore,
     chosen: Sequence[ObjectInfo],
     costs: dict[str, float],
+    marks: Sequence[ObjectInfo],
     *,
     dry_run: bool,
     yes: bool,
@@ -190,6 +174,7 @@ def _carry_out(
     if chosen and not dry_run:
         ask(f"Delete {what} from {store.url}?", yes=yes)
         deleted = _delete(store, chosen)
+        _delete(store, marks)
     if as_json:
         print_json(
             {

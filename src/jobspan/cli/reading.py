@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from jobspan.cli.exit_codes import ExitCode
-from jobspan.cli.explaining import explain_call, explain_entry, is_call, key_of
+from jobspan.cli.explaining import explain_call, explain_entry, is_call
 from jobspan.cli.output import console, moment, print_json, since, table
 from jobspan.cli.parameters import AGE, SIZE, as_json, opened, with_store
 from jobspan.cli.report import page
@@ -202,7 +202,9 @@ def show(url: str, key: str, value: bool, as_json: bool, **where: Any) -> None:
         if name.startswith("code: ")
     }
     if value:
-        told["value"] = repr(MemorizedResult(Cache(store), key_of(entry)).get())
+        told["value"] = repr(
+            MemorizedResult(Cache(store), (entry.header.function, entry.header.key)).get()
+        )
     if as_json:
         print_json(told)
         return

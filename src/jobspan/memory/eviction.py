@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Literal
 
+from jobspan.memory.last_use import last_use
 from jobspan.store import ObjectInfo
 
 __all__ = ["Policy", "evictable"]
@@ -48,17 +49,14 @@ def evictable(
     """
     known = list(entries)
 
-    def used(info: ObjectInfo) -> float:
-        return info.modified if info.touched is None else max(info.touched, info.modified)
-
     def worth(info: ObjectInfo) -> tuple[float, float]:
         cost = 0.0 if costs is None else costs.get(info.name, 0.0) / max(info.size, 1)
-        return cost, used(info)
+        return cost, last_use(info)
 
     leaving: list[str] = []
     staying: list[ObjectInfo] = []
     for info in sorted(known, key=worth):
-        if age_limit is not None and now - used(info) > age_limit.total_seconds():
+        if age_limit is not None and now - last_use(info) > age_limit.total_seconds():
             leaving.append(info.name)
         else:
             staying.append(info)

@@ -2,94 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import inspect
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from jobspan.calls import Recalled
 from jobspan.codecs.entry import Header
+from jobspan.compatibility import Logger
 from jobspan.errors import JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
+from jobspan.memory.claims import Claim
 from jobspan.memory.expiry import ValidFor
-from jobspan.memory.recall import Cache, Found, entry_name
-from jobspan.memory.result import MemorizedResult, NotMemorizedResult
-from jobspan.memory.single_flight import LEASE_SECONDS, Claim, Turn, turns
+from jobspan.memory.inventory import last_use, survey
+from jobspan.memory.naming import belongs_to_cache, entry_name, function_prefix
+from jobspan.memory.opening import open_cache
+from jobspan.memory.recall import Cache, Found
+from jobspan.memory.result import MemorizedResult, under_joblibs_names
+from jobspan.memory.single_flight import Flight, Turn, turns
+from jobspan.memory.telling import called, ended, loading, signature
+from jobspan.memory.wrapping import Bound, global_name, look_like
+from jobspan.store import LocalPaths, ObjectStore
 
-__all__ = ["AsyncMemorizedFunc", "MemorizedFunc", "NotMemorizedFunc"]
+__all__ = ["MemorizedFunc"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Validation = Callable[[Mapping[str, Any]], bool]
 
-
-class NotMemorizedFunc(Generic[P, R]):
-    """A function with the methods of a cached one, for there is no store.
-
-    Parameters
-    ----------
-    func : callable
-        The function.
-    """
-
-    def __init__(self, func: Callable[P, R]) -> None:
-        self.func = func
-        _look_like(self, func)
-
-    @property
-    def __jobspan_function__(self) -> Callable[P, R]:
-        return self.func
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function."""
-        return self.func(*args, **kwargs)
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
-
-    def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> NotMemorizedResult:
-        """Call the function and return a reference to its result, kept in memory."""
-        return NotMemorizedResult(self.func(*args, **kwargs))
-
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R, dict[str, Any]]:
-        """Call the function; return its result and no metadata."""
-        return self.func(*args, **kwargs), {}
-
-    def check_call_in_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Return False: nothing is stored."""
-        return False
-
-    def clear(self, warn: bool = True) -> None:
-        """Do nothing: nothing is stored."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(func={self.func})"
+EXPLAINED = 1000
+"""Entries with which `explain` compares, those used last."""
 
 
-class MemorizedFunc(Generic[P, R]):
-    """A function whose results are stored.
-
-    Made by :meth:`jobspan.Memory.cache`.
+class MemorizedFunc(Logger, Generic[P, R]):
+    """A function whose results are stored; made by :meth:`jobspan.Memory.cache`.
 
     Parameters
     ----------
     func : callable
         The function.
-    cache : Cache
+    location : str, path or Cache
         Where results are stored.
-    ignore, version, depends
-        As for `jobspan.keys.FunctionKeys`.
+    backend, mmap_mode, compress
+        As for `Memory`, where `location` is not the cache of one.
+    ignore : sequence of str, optional
+        Names of arguments on which the result does not depend.
     verbose : int
-        How much is printed, as in joblib.
-    validation : callable or None
+        How much is printed: from 1 up calls, from 2 up also results that are loaded.
+    timestamp : float, optional
+        When the memory was made, for what is printed.
+    cache_validation_callback : callable, optional
         Given an entry's metadata, whether it is still good.
-    expires : float or None
-        Seconds that a result is good for.
-    single_flight : bool
-        Whether others who want the same result wait for the one who computes it.
+    version, depends, expires
+        As for :meth:`jobspan.Memory.cache`.
+    flight : Flight
+        Whether and how long others wait who want the same result.
 
     Notes
     -----
@@ -99,53 +66,87 @@ class MemorizedFunc(Generic[P, R]):
     def __init__(
         self,
         func: Callable[P, R],
-        cache: Cache,
+        location: Any,
+        backend: str = "local",
+        ignore: Sequence[str] | None = None,
+        mmap_mode: str | None = None,
+        compress: Any = False,
+        verbose: int = 1,
+        timestamp: float | None = None,
+        cache_validation_callback: Validation | None = None,
         *,
-        ignore: Sequence[str] = (),
         version: str | int | None = None,
         depends: Sequence[Any] = (),
-        verbose: int = 1,
-        validation: Validation | None = None,
         expires: float | None = None,
-        single_flight: bool = True,
-        lease_seconds: float = LEASE_SECONDS,
+        flight: Flight = Flight(),  # noqa: B008 - it is frozen
     ) -> None:
+        Logger.__init__(self)
+        if not isinstance(location, Cache):
+            location = open_cache(location, backend=backend, mmap_mode=mmap_mode, compress=compress)
+        if location is None:
+            raise ValueError("location=None: pass where to store, or use Memory(None).cache")
         self.func = func
-        self.cache = cache
-        self.ignore = list(ignore)
+        self.cache: Cache = location
+        self.backend = backend
+        self.ignore = list(ignore or ())
+        self.compress = compress
+        self.timestamp = time.time() if timestamp is None else timestamp
         self.version = version
         self.depends = tuple(depends)
-        self.cache_validation_callback = validation
+        self.cache_validation_callback = cache_validation_callback
         self.expires = expires
-        self.single_flight = single_flight
-        self.lease_seconds = lease_seconds
+        self.flight = flight
         self._verbose = verbose
-        self._keys = FunctionKeys(func, ignore, version, depends)
-        _look_like(self, func)
+        self._keys = FunctionKeys(func, self.ignore, version, depends)
+        look_like(self, func)
+
+    @property
+    def func_id(self) -> str:
+        """Module and qualified name of the function."""
+        return self._keys.name
+
+    @property
+    def location(self) -> str:
+        """Where results are stored."""
+        return self.cache.store.url
+
+    @property
+    def store_backend(self) -> ObjectStore:
+        """The store that holds them."""
+        return self.cache.store
+
+    @property
+    def mmap_mode(self) -> str | None:
+        """How arrays are mapped."""
+        return self.cache.mmap_mode
 
     @property
     def __jobspan_function__(self) -> Callable[P, R]:
         return self.func
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...] | str:
         settings = {
+            "backend": self.backend,
             "ignore": self.ignore,
+            "compress": self.compress,
             "version": self.version,
             "depends": self.depends,
             "verbose": self._verbose,
-            "validation": self.cache_validation_callback,
+            "cache_validation_callback": self.cache_validation_callback,
             "expires": self.expires,
-            "single_flight": self.single_flight,
-            "lease_seconds": self.lease_seconds,
+            "flight": self.flight,
         }
         # A worker may not have the source: the code's part of the key goes along.
-        return _rebuilt, (type(self), self.func, self.cache, settings, self._keys.code())
+        return global_name(self) or (
+            _rebuilt,
+            (type(self), self.func, self.cache, settings, self._keys.code()),
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(func={self.func}, location={self.cache.store.url})"
+        return f"{type(self).__name__}(func={self.func}, location={self.location})"
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else Bound(self, instance)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the stored result of a call, or call the function and store what it returns."""
@@ -155,9 +156,13 @@ class MemorizedFunc(Generic[P, R]):
     # --- joblib's methods ------------------------------------------------------------------
 
     def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> MemorizedResult:
-        """Call as usual, but return a small reference to the stored result."""
+        """Call as usual, but return a small reference to the stored result, not the result."""
         key = self._keys.key(args, kwargs)
-        return MemorizedResult(self.cache, key, _metadata(key, self._result(key, args, kwargs)))
+        found = self._stored(self.cache.look_at(key))
+        if found is None:
+            return self._shelved(key, self._result(key, args, kwargs))
+        self._count_hit(found)
+        return self._shelved(key, found)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R, dict[str, Any]]:
         """Call the function whatever is stored; store the result and return it with metadata."""
@@ -166,32 +171,37 @@ class MemorizedFunc(Generic[P, R]):
         return found.value, _metadata(key, found)
 
     def check_call_in_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Whether the result of a call is stored and good; nothing is called."""
-        return self._stored(self._look_up(self._keys.key(args, kwargs))) is not None
+        """Whether the result of a call is stored and good; nothing is called and no value read."""
+        return self._stored(self.cache.look_at(self._keys.key(args, kwargs))) is not None
 
     def clear(self, warn: bool = True) -> None:
         """Delete all stored results of the function, of every version of its code."""
         if self._verbose > 0 and warn:
-            _log(f"Clearing function cache identified by {self._keys.name}")
-        from jobspan.memory.recall import function_prefix
-
-        names = [info.name for info in self.cache.store.list(function_prefix(self._keys.name))]
-        self.cache.delete(names)
+            self.warn(f"Clearing function cache identified by {self.func_id}")
+        listed = self.cache.store.list(function_prefix(self.func_id))
+        self.cache.delete(info for info in listed if belongs_to_cache(info.name))
 
     # --- what is new -----------------------------------------------------------------------
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the stored result of one call; whether there was one."""
-        name = entry_name(self._keys.key(args, kwargs))
-        return bool(self.cache.delete([name]))
+        """Delete the stored result of one call; whether there was one, where the store tells."""
+        return self.cache.forget(self._keys.key(args, kwargs))
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Say in words how a call differs from the nearest one that is stored."""
         key = self._keys.key(args, kwargs)
-        if self._stored(self._look_up(key)) is not None:
+        if self._stored(self.cache.look_at(key)) is not None:
             return "nothing differs: the result is stored"
-        stored = [header.components for _, header in self.cache.headers(self._keys.name)]
-        return explain(key, stored)
+        listed = self.cache.store.list(function_prefix(self.func_id))
+        latest = sorted(listed, key=last_use, reverse=True)[:EXPLAINED]
+        found = survey(self.cache.store, self.func_id, infos=latest)
+        return explain(key, [entry.header.components for entry in found.entries])
+
+    @property
+    def only_here(self) -> str | None:
+        """Where results are stored, if that is a place that other machines do not see."""
+        store = self.cache.store
+        return store.url if isinstance(store, LocalPaths) else None
 
     def recall_many(
         self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -215,14 +225,12 @@ class MemorizedFunc(Generic[P, R]):
 
     # --- how it works ----------------------------------------------------------------------
 
-    def _look_up(self, key: CallKey) -> Found | None:
-        return self.cache.look_up(key, self._usable)
-
     def _usable(self, found: Found) -> bool:
         """Whether an entry is still good."""
         if self.expires is None and self.cache_validation_callback is None:
             return True
-        metadata = _metadata_of_entry(found)
+        assert found.header is not None
+        metadata = under_joblibs_names(found.header, found.header.components)
         if self.expires is not None and not ValidFor(self.expires)(metadata):
             return False
         validation = self.cache_validation_callback
@@ -235,24 +243,46 @@ class MemorizedFunc(Generic[P, R]):
         return found
 
     def _result(self, key: CallKey, args: Any, kwargs: Any) -> Found:
-        found = self._look_up(key)
+        begin = time.perf_counter() if self._verbose else 0.0
+        found = self.cache.look_up(key, self._usable)
         if found is not None and found.header is not None and self._usable(found):
-            return self._hit(found, key)
-        if not self.single_flight:
+            return self._hit(found, key, args, kwargs, begin)
+        if not self.flight.single:
             return self._compute(key, args, kwargs, Claim())
-        for turn, what in turns(self.cache, key, found, self._usable, self.lease_seconds):
+        for turn, what in turns(self.cache, key, found, self._usable, self.flight):
             if turn is Turn.FOUND:
-                return self._hit(what, key)
+                return self._hit(what, key, args, kwargs, begin)
             if turn is Turn.COMPUTE:
                 return self._compute(key, args, kwargs, what)
             time.sleep(what)
         raise AssertionError("somebody who wants a key is always told what to do")
 
-    def _hit(self, found: Found, key: CallKey) -> Found:
+    def _hit(self, found: Found, key: CallKey, args: Any, kwargs: Any, begin: float) -> Found:
         self._count_hit(found)
         if self._verbose > 1:
-            _log(f"Loading {self._keys.name} from {self.cache.store.url}")
+            self._tell_hit(key, args, kwargs, begin)
         return found
+
+    def _tell_hit(self, key: CallKey, args: Any, kwargs: Any, begin: float) -> None:
+        if self._verbose >= 20:
+            self._tell_query(key, args, kwargs)
+        age = time.time() - self.timestamp
+        _print(loading(self.func_id, self._verbose, self._place(key), age, None))
+        if self._verbose > 4:
+            _print(ended(self.func_id, time.perf_counter() - begin, "cache loaded "))
+
+    def _tell_query(self, key: CallKey, args: Any, kwargs: Any) -> None:
+        import logging
+
+        logging.basicConfig(level=logging.INFO)
+        self.info(
+            f"\nQuerying {self.func_id.rpartition('.')[2]} with signature\n"
+            f"{signature(self.func_id, args, kwargs)}.\n\n(argument hash {key.digest})\n\n"
+            f"The store location is {self.location}.\n"
+        )
+
+    def _place(self, key: CallKey) -> str:
+        return f"{self.location}/{entry_name(key)}"
 
     def _count_hit(self, found: Found) -> None:
         assert found.header is not None
@@ -260,7 +290,7 @@ class MemorizedFunc(Generic[P, R]):
         self.cache.counts.seconds_saved += found.header.seconds
 
     def _compute(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
-        self._announce(args, kwargs)
+        self._announce(key, args, kwargs)
         begin = time.perf_counter()
         published = False
         claim.hold()
@@ -272,77 +302,45 @@ class MemorizedFunc(Generic[P, R]):
             claim.release(published)
         return self._finished(key, value, seconds, published=published)
 
-    def _announce(self, args: Any, kwargs: Any) -> None:
+    def _announce(self, key: CallKey, args: Any, kwargs: Any) -> None:
         self.cache.counts.misses += 1
         if self._verbose > 0:
-            _print(_call_text(self._keys.name, args, kwargs))
+            if self._verbose >= 20:
+                self._tell_query(key, args, kwargs)
+            if self._verbose > 10:
+                name = self.func_id.rpartition(".")[2]
+                self.warn(
+                    f"Computing func {name}, argument hash {key.digest} in location {self.location}"
+                )
+            _print(called(self.func_id, args, kwargs))
 
     def _publish(self, key: CallKey, value: Any, seconds: float, claim: Claim) -> bool:
-        published = self.cache.publish(key, value, seconds, claim.token, fresh=claim.fresh)
+        if self._verbose > 10:
+            _print(f"Persisting in {self._place(key)}")
+        claim.settle()
+        published = self.cache.publish(key, value, seconds, claim)
         if self._verbose > 0:
-            text = f"{self._keys.name.rpartition('.')[2]} - {seconds:.1f}s, {seconds / 60:.1f}min"
-            _print(max(0, 80 - len(text)) * "_" + text)
+            _print(ended(self.func_id, seconds))
         return published
 
     def _finished(self, key: CallKey, value: Any, seconds: float, *, published: bool) -> Found:
         """Return a computed result: the stored one where users asked for its mapped arrays."""
-        if published and self.cache.mmap_mode is not None:
-            found = self._stored(self._look_up(key))
+        if published and self.cache.maps:
+            found = self._stored(self.cache.look_up(key, self._usable))
             if found is not None:
                 return found
         return Found(value, Header(key.digest, key.function, time.time(), seconds))
 
-
-class AsyncMemorizedFunc(MemorizedFunc[P, R]):
-    """The same for a coroutine function: the store is read and written in other threads."""
-
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
-        """Return the stored result of a call, or await the function and store what it returns."""
-        key = self._keys.key(args, kwargs)
-        return (await self._awaited(key, args, kwargs)).value
-
-    async def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
-        """Call as usual, but return a small reference to the stored result."""
-        key = self._keys.key(args, kwargs)
+    def _shelved(self, key: CallKey, found: Found) -> MemorizedResult:
         return MemorizedResult(
-            self.cache, key, _metadata(key, await self._awaited(key, args, kwargs))
+            self.cache,
+            (key.function, key.digest),
+            self.backend,
+            self.mmap_mode,
+            self._verbose - 1,
+            self.timestamp,
+            _metadata(key, found),
         )
-
-    async def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # type: ignore[override]
-        """Await the function whatever is stored; store the result and return it with metadata."""
-        key = self._keys.key(args, kwargs)
-        found = await self._computed(key, args, kwargs, Claim())
-        return found.value, _metadata(key, found)
-
-    async def _awaited(self, key: CallKey, args: Any, kwargs: Any) -> Found:
-        found = await asyncio.to_thread(self._look_up, key)
-        stored = self._stored(found)
-        if stored is not None:
-            return self._hit(stored, key)
-        if not self.single_flight:
-            return await self._computed(key, args, kwargs, Claim())
-        steps = turns(self.cache, key, found, self._usable, self.lease_seconds)
-        while (step := await asyncio.to_thread(next, steps, None)) is not None:
-            turn, what = step
-            if turn is Turn.FOUND:
-                return self._hit(what, key)
-            if turn is Turn.COMPUTE:
-                return await self._computed(key, args, kwargs, what)
-            await asyncio.sleep(what)
-        raise AssertionError("somebody who wants a key is always told what to do")
-
-    async def _computed(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
-        self._announce(args, kwargs)
-        begin = time.perf_counter()
-        published = False
-        claim.hold()
-        try:
-            value = await cast("Coroutine[Any, Any, Any]", self.func(*args, **kwargs))
-            seconds = time.perf_counter() - begin
-            published = await asyncio.to_thread(self._publish, key, value, seconds, claim)
-        finally:
-            await asyncio.shield(asyncio.to_thread(claim.release, published))
-        return await asyncio.to_thread(self._finished, key, value, seconds, published=published)
 
 
 def _rebuilt(
@@ -356,50 +354,10 @@ def _rebuilt(
 def _metadata(key: CallKey, found: Found) -> dict[str, Any]:
     """Return under joblib's names what is known of the result of a call."""
     assert found.header is not None
-    return _under_joblibs_names(found.header, key.components)
-
-
-def _metadata_of_entry(found: Found) -> dict[str, Any]:
-    """Return an entry's metadata under joblib's names."""
-    header = found.header
-    return {} if header is None else _under_joblibs_names(header, header.components)
-
-
-def _under_joblibs_names(header: Header, components: Mapping[str, str]) -> dict[str, Any]:
-    arguments = {
-        name.removeprefix("argument: "): text.partition(" ")[2]
-        for name, text in components.items()
-        if name.startswith("argument: ")
-    }
-    return {"duration": header.seconds, "time": header.created, "input_args": arguments}
-
-
-def _look_like(wrapper: Any, func: Any) -> None:
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
-        if hasattr(func, name):
-            setattr(wrapper, name, getattr(func, name))
-    if not inspect.isclass(func):
-        wrapper.__wrapped__ = func
-
-
-def _call_text(name: str, args: Any, kwargs: Any) -> str:
-    shown = [_short(arg) for arg in args] + [f"{k}={_short(v)}" for k, v in kwargs.items()]
-    line = f"[Memory] Calling {name}..."
-    return f"{80 * '_'}\n{line}\n{name.rpartition('.')[2]}({', '.join(shown)})"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 1500 else text[:700] + "..." + text[-700:]
+    return under_joblibs_names(found.header, key.components)
 
 
 def _print(text: str) -> None:
     import sys
 
     sys.stdout.write(text + "\n")
-
-
-def _log(text: str) -> None:
-    import logging
-
-    logging.getLogger("jobspan").warning("%s", text)

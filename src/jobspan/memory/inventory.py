@@ -8,25 +8,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from jobspan.codecs.entry import LARGEST_HEADER, Header, Lease, read_header
+from jobspan.codecs.entry import LARGEST_HEADER, Header, Lease, read_header, unpack
+from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
-from jobspan.memory.recall import function_prefix
+from jobspan.memory.last_use import last_use, with_uses
+from jobspan.memory.naming import entry_of, function_prefix
 from jobspan.store import Content, ObjectInfo, ObjectStore
 
-__all__ = ["FunctionFolder", "StoredEntry", "Survey", "folders", "last_use", "survey"]
+__all__ = [
+    "FunctionFolder",
+    "StoredEntry",
+    "Survey",
+    "folders",
+    "last_use",
+    "problem_of",
+    "problems",
+    "survey",
+]
 
 HEADER_BYTES = 1 << 13
 """Bytes that are read for a header; few headers are larger, and those are asked for again."""
 
 READERS = 16
 """Headers that are read at once: a bucket answers each after some milliseconds."""
-
-_ENTRY = re.compile(r"(?P<folder>[^/]+)/[0-9a-f]{2}/(?P<key>[0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,27 @@ class Survey:
         Claims of callers that compute a result just now, or died while they did.
     damaged : list of ObjectInfo
         Objects whose header cannot be read.
+    marks : list of ObjectInfo
+        Marks that tell when entries were last used, also of entries that are gone.
     """
 
     entries: list[StoredEntry] = field(default_factory=list)
     claims: list[ObjectInfo] = field(default_factory=list)
     damaged: list[ObjectInfo] = field(default_factory=list)
+    marks: list[ObjectInfo] = field(default_factory=list)
+
+    def marks_without(self, leaving: Iterable[str]) -> list[ObjectInfo]:
+        """Return the marks of entries that are gone, or will be.
+
+        Parameters
+        ----------
+        leaving : iterable of str
+            Names of the entries that are about to be deleted.
+        """
+        known = {entry.info.name for entry in self.entries}
+        known.update(info.name for info in (*self.claims, *self.damaged))
+        known.difference_update(leaving)
+        return [mark for mark in self.marks if entry_of(mark.name) not in known]
 
     @property
     def size(self) -> int:
@@ -120,17 +144,6 @@ class Survey:
         return {name: found[name] for name in sorted(found, key=weight)}
 
 
-def last_use(info: ObjectInfo) -> float:
-    """Return when an object was last used, or written where the store keeps no more than that.
-
-    Examples
-    --------
-    >>> last_use(ObjectInfo("a", 1, modified=10.0, touched=12.0))
-    12.0
-    """
-    return info.modified if info.touched is None else max(info.touched, info.modified)
-
-
 def folders(store: ObjectStore) -> list[FunctionFolder]:
     """Return the functions whose results a store holds, with one listing and few requests more.
 
@@ -140,10 +153,8 @@ def folders(store: ObjectStore) -> list[FunctionFolder]:
         The store; what in it is not named like an entry is left out.
     """
     grouped: dict[str, list[ObjectInfo]] = {}
-    for info in store.list():
-        match = _ENTRY.match(info.name)
-        if match is not None:
-            grouped.setdefault(match["folder"], []).append(info)
+    for info in with_uses(store.list())[0]:
+        grouped.setdefault(info.name.partition("/")[0], []).append(info)
 
     def named(folder: str) -> FunctionFolder:
         entries = grouped[folder]
@@ -178,7 +189,8 @@ def survey(
     """
     found = Survey()
     prefix = "" if function is None else function_prefix(function)
-    for info, facts in _read_all(store, store.list(prefix) if infos is None else infos):
+    named, found.marks = with_uses(store.list(prefix) if infos is None else infos)
+    for info, facts in _read_all(store, named):
         if isinstance(facts, Header):
             if function is None or facts.function == function:
                 found.entries.append(StoredEntry(info, facts))
@@ -189,13 +201,51 @@ def survey(
     return found
 
 
+def problem_of(store: ObjectStore, name: str, signer: Signer | None = None) -> str:
+    """Read an object and return what is wrong with it; its value is not decoded.
+
+    Parameters
+    ----------
+    store : ObjectStore
+        The store.
+    name : str
+        The object's name.
+    signer : Signer or None
+        Verifies signatures.
+
+    Returns
+    -------
+    str
+        Empty where nothing is wrong, where it is a claim, and where it is gone by now.
+    """
+    try:
+        data, _ = store.get(name)
+        if Lease.is_packed(data):
+            return ""
+        header, _ = unpack(data, name.rpartition("/")[2])
+    except KeyError:
+        return ""
+    except EntryDamagedError as error:
+        return str(error)
+    if signer is not None and not signer.verify(header.signed_text(), header.signature):
+        return f"the signature is {'wrong' if header.signature else 'missing'}"
+    return ""
+
+
+def problems(
+    store: ObjectStore, names: Iterable[str], signer: Signer | None = None
+) -> Iterator[tuple[str, str]]:
+    """Read objects, several at once, and yield the names of bad ones with what is wrong."""
+    known = list(names)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="jobspan-inventory") as pool:
+        found = pool.map(lambda name: problem_of(store, name, signer), known)
+        yield from ((name, problem) for name, problem in zip(known, found, strict=True) if problem)
+
+
 Facts = Header | Lease | EntryDamagedError | None
 
 
-def _read_all(
-    store: ObjectStore, infos: Iterable[ObjectInfo]
-) -> Iterator[tuple[ObjectInfo, Facts]]:
-    named = [info for info in infos if _ENTRY.match(info.name)]
+def _read_all(store: ObjectStore, named: list[ObjectInfo]) -> Iterator[tuple[ObjectInfo, Facts]]:
     with ThreadPoolExecutor(READERS, thread_name_prefix="jobspan-inventory") as pool:
         yield from zip(named, pool.map(lambda info: _facts(store, info), named), strict=True)
 

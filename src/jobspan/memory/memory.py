@@ -5,30 +5,41 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from jobspan.codecs.compression import read_compress
-from jobspan.codecs.signing import read_sign_key
-from jobspan.codecs.values import CODECS, Codec
-from jobspan.errors import CodecError, EntryDamagedError
+from jobspan.codecs.values import Codec
+from jobspan.compatibility import Logger
+from jobspan.memory.async_function import AsyncMemorizedFunc
 from jobspan.memory.eviction import Policy, evictable
-from jobspan.memory.function import AsyncMemorizedFunc, MemorizedFunc, NotMemorizedFunc
-from jobspan.memory.joblib_store import open_registered
-from jobspan.memory.recall import Cache
-from jobspan.store import ObjectStore, Sweeps, open_store
+from jobspan.memory.function import MemorizedFunc
+from jobspan.memory.inventory import problems, survey
+from jobspan.memory.last_use import with_uses
+from jobspan.memory.naming import belongs_to_cache, entry_of, is_entry
+from jobspan.memory.opening import (
+    open_cache,
+    read_bytes,
+    read_expires,
+    read_flight,
+    read_mmap_mode,
+)
+from jobspan.memory.pass_through import AsyncNotMemorizedFunc, NotMemorizedFunc
+from jobspan.memory.wrapping import Bound
+from jobspan.store import ObjectStore, Sweeps
 
 __all__ = ["Memory"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MMAP_MODES = (None, "r", "r+", "w+", "c")
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+PREFETCHED_AT_ONCE = 256
+"""Results that `prefetch` asks for at a time: their values are read, and let go of."""
 
 
-class Memory:
+class Memory(Logger):
     """A cache of function results.
 
     Parameters
@@ -41,7 +52,8 @@ class Memory:
     mmap_mode : {None, "r", "r+", "w+", "c"}
         ``"r"``: large arrays of local entries are mapped read-only, without reading them.
     compress : bool, int, str or tuple
-        True, a level from 1 to 9, ``"zlib"``, ``"zstd"``, ``"lz4"``, or a pair of name and level.
+        True, a level from 1 to 9, a name (``"zlib"``, ``"zstd"``, ``"lz4"``, ``"gzip"``, ``"bz2"``,
+        ``"lzma"``, ``"xz"``), or a pair of name and level.
     verbose : int
         1: calls that are computed are printed; more: those that are recalled, too.
     backend_options : dict, optional
@@ -59,7 +71,13 @@ class Memory:
     safe : bool
         Only formats that can run no code are read and written: JSON, npy, Arrow.
     codec : str or Codec, optional
-        How values are written; ``"pickle"`` where it is not given.
+        How values are written: ``"pickle"``, ``"npy"``, ``"arrow"``, ``"json"``, ``"auto"`` (what
+        fits the value's type of the three, else a pickle), or one of your own; ``"pickle"`` where
+        it is not given.
+    lease_seconds : float
+        After how long without a sign of life the claim of one who computes is taken over.
+    patience_seconds : float
+        How long anybody waits for another's result before computing it himself.
 
     Raises
     ------
@@ -98,51 +116,41 @@ class Memory:
         sign_key: Any = None,
         safe: bool = False,
         codec: str | Codec | None = None,
+        lease_seconds: float = 30.0,
+        patience_seconds: float = 900.0,
     ) -> None:
-        if mmap_mode not in _MMAP_MODES:
-            raise ValueError(f"mmap_mode={mmap_mode!r}: pass one of {_MMAP_MODES}")
-        if mode not in ("rw", "ro"):
-            raise ValueError(f"mode={mode!r}: pass 'rw' to read and store, or 'ro' to read only")
+        Logger.__init__(self)
         self.mmap_mode = mmap_mode
         self.compress = compress
         self.backend = backend
+        self.backend_options = dict(backend_options or {})
         self.location = location
         self.mode = mode
-        self.single_flight = single_flight
+        self.timestamp = time.time()
         self._verbose = verbose
-        compression = read_compress(compress)
-        signer = read_sign_key(sign_key)
-        chosen = _codec(codec, safe=safe)
-        self._functions: dict[Any, Any] = {}
-        self._cache: Cache | None = None
-        if location is None:
-            return
-        options = {**(backend_options or {}), **(storage_options or {})}
-        store: ObjectStore
-        if isinstance(location, ObjectStore):
-            store = location
-        elif backend != "local":
-            store = open_registered(backend, location, options)
-        else:
-            store = open_store(location, storage_options=options)
-        tier = None
-        if local_tier is not None:
-            tier = open_store(os.path.expanduser(os.fspath(local_tier)))  # noqa: PTH111 - text
-        self._cache = Cache(
-            store,
-            tier,
-            chosen,
-            compression,
-            signer,
-            safe,
-            mode == "rw",
-            mmap_mode,
+        self._flight = read_flight(single_flight, lease_seconds, patience_seconds)
+        self._cache = open_cache(
+            location,
+            backend=backend,
+            mmap_mode=mmap_mode,
+            compress=compress,
+            options={**self.backend_options, **(storage_options or {})},
+            local_tier=local_tier,
+            mode=mode,
+            sign_key=sign_key,
+            safe=safe,
+            codec=codec,
         )
 
     @property
     def verbose(self) -> int:
         """How much is printed."""
         return self._verbose
+
+    @property
+    def single_flight(self) -> bool:
+        """Whether callers who want the same result wait for the one who computes it."""
+        return self._flight.single
 
     @property
     def store_backend(self) -> ObjectStore | None:
@@ -195,50 +203,36 @@ class Memory:
         MemorizedFunc
             Called like the function; see its methods.
         """
-        settings: dict[str, Any] = {
-            "ignore": tuple(ignore or ()),
-            "version": version,
-            "depends": tuple(depends),
-            "verbose": self._verbose if verbose is None else verbose,
-            "validation": cache_validation_callback,
-            "expires": _seconds(expires),
-            "single_flight": self.single_flight,
-        }
         if cache_validation_callback is not None and not callable(cache_validation_callback):
             raise ValueError(
                 f"cache_validation_callback needs to be callable. Got {cache_validation_callback}."
             )
-        if func is None:
-            return lambda function: self._memorized(function, mmap_mode, settings)
-        return self._memorized(func, mmap_mode, settings)
-
-    def _memorized(self, func: Any, mmap_mode: Any, settings: dict[str, Any]) -> Any:
-        if isinstance(func, MemorizedFunc):
-            func = func.func
-        if not callable(func):
-            raise TypeError(f"cache({func!r}): {type(func).__name__} is not callable")
-        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-            raise TypeError(
-                f"{func.__qualname__} is a generator function, and a generator cannot be stored; "
-                "cache a function that returns a list of what it yields"
-            )
-        if self._cache is None:
-            return NotMemorizedFunc(func)
+        settings: dict[str, Any] = {
+            "backend": self.backend,
+            "ignore": ignore,
+            "compress": self.compress,
+            "verbose": self._verbose if verbose is None else verbose,
+            "timestamp": self.timestamp,
+            "cache_validation_callback": cache_validation_callback,
+            "version": version,
+            "depends": depends,
+            "expires": read_expires(expires),
+            "flight": self._flight,
+        }
         cache = self._cache
-        if mmap_mode is not False and mmap_mode != cache.mmap_mode:
-            cache = Cache(
-                cache.store,
-                cache.tier,
-                cache.codec,
-                cache.compression,
-                cache.signer,
-                cache.safe,
-                cache.writable,
-                mmap_mode,
-                cache.counts,
+        if cache is not None and mmap_mode is not False and mmap_mode != cache.mmap_mode:
+            cache = replace(cache, mmap_mode=read_mmap_mode(mmap_mode))
+
+        def memorized(function: Any) -> Any:
+            function = _plain(function)
+            is_coroutine = inspect.iscoroutinefunction(function)
+            if cache is None:
+                return (AsyncNotMemorizedFunc if is_coroutine else NotMemorizedFunc)(function)
+            return (AsyncMemorizedFunc if is_coroutine else MemorizedFunc)(
+                function, cache, **settings
             )
-        kind = AsyncMemorizedFunc if inspect.iscoroutinefunction(func) else MemorizedFunc
-        return kind(func, cache, **settings)
+
+        return memorized if func is None else memorized(func)
 
     def eval(self, func: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Call a function through the cache."""
@@ -249,13 +243,11 @@ class Memory:
 
     def clear(self, warn: bool = True) -> None:
         """Delete all results."""
-        if self._cache is None:
-            return
-        if warn and self._verbose > 0:
-            import logging
-
-            logging.getLogger("jobspan").warning("Flushing completely the cache")
-        self._cache.delete([info.name for info in self._cache.store.list()])
+        if warn:
+            self.warn("Flushing completely the cache")
+        if self._cache is not None:
+            listed = self._cache.store.list()
+            self._cache.delete(info for info in listed if belongs_to_cache(info.name))
 
     def reduce_size(
         self,
@@ -283,27 +275,37 @@ class Memory:
         -----
         Threads and processes: safe beside readers, writers and other evictions, on any host.
         """
-        if self._cache is None:
-            return 0
         if policy not in ("lru", "cost"):
             raise ValueError(f"policy={policy!r}: pass 'lru' or 'cost'")
-        if isinstance(age_limit, timedelta) and age_limit.total_seconds() < 0:
+        if age_limit is not None and not isinstance(age_limit, timedelta):
+            raise TypeError(
+                f"age_limit={age_limit!r}: pass a datetime.timedelta, such as timedelta(days=30)"
+            )
+        if age_limit is not None and age_limit.total_seconds() < 0:
             raise ValueError("age_limit has to be a positive timedelta")
-        store = self._cache.store
-        costs = None
+        limits: dict[str, Any] = {
+            "bytes_limit": read_bytes(bytes_limit),
+            "items_limit": items_limit,
+            "age_limit": age_limit,
+        }
+        cache = self._cache
+        if cache is None or not any(limit is not None for limit in limits.values()):
+            return 0
+        if isinstance(cache.store, Sweeps):
+            cache.store.sweep()
         if policy == "cost":
-            costs = {name: header.seconds for name, header in self._cache.headers()}
-        names = evictable(
-            store.list(),
-            time.time(),
-            bytes_limit=_bytes(bytes_limit),
-            items_limit=items_limit,
-            age_limit=age_limit,
-            costs=costs,
-        )
-        if isinstance(store, Sweeps):
-            store.sweep()
-        return self._cache.delete(names)
+            found = survey(cache.store)
+            costs = {entry.info.name: entry.header.seconds for entry in found.entries}
+            infos = [entry.info for entry in found.entries] + found.damaged
+            marks = found.marks
+        else:
+            costs = None
+            infos, marks = with_uses(cache.store.list())
+        leaving = set(evictable(infos, time.time(), costs=costs, **limits))
+        deleted = cache.delete(info for info in infos if info.name in leaving)
+        known = {info.name for info in infos} - leaving
+        cache.delete(mark for mark in marks if entry_of(mark.name) not in known)
+        return deleted
 
     def stats(self) -> dict[str, float]:
         """Return what this memory has done in this process: hits, misses, seconds saved, bytes."""
@@ -315,23 +317,9 @@ class Memory:
         """Read every entry; return the names of those that are damaged or untrusted."""
         if self._cache is None:
             return []
-        from jobspan.codecs.entry import Lease, unpack
-
-        bad = []
-        for info in list(self._cache.store.list()):
-            try:
-                data, _ = self._cache.store.get(info.name)
-                if Lease.is_packed(data):
-                    continue
-                header, _ = unpack(data)
-                signer = self._cache.signer
-                if signer is not None and not signer.verify(header.signed_text(), header.signature):
-                    bad.append(info.name)
-            except KeyError:
-                continue
-            except EntryDamagedError:
-                bad.append(info.name)
-        return bad
+        store = self._cache.store
+        names = [info.name for info in store.list() if is_entry(info.name)]
+        return [name for name, _ in problems(store, names, self._cache.format.signer)]
 
     def prefetch(self, calls: Iterable[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> int:
         """Bring the stored results of calls into the local tier; how many were found.
@@ -342,11 +330,16 @@ class Memory:
             Of functions cached by this memory.
         """
         found = 0
-        by_function: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
-        for function, args, kwargs in calls:
-            by_function.setdefault(id(function), (function, []))[1].append((args, kwargs))
-        for function, arguments in by_function.values():
-            found += sum(answer is not None for answer in function.recall_many(arguments))
+        waiting: dict[int, tuple[Any, Iterator[tuple[Any, Any]]]] = {}
+        calls = list(calls)
+        for function, _, _ in calls:
+            if id(function) not in waiting:
+                cached = function if isinstance(function, MemorizedFunc) else self.cache(function)
+                own = ((args, kwargs) for each, args, kwargs in calls if each is function)
+                waiting[id(function)] = (cached, own)
+        for cached, arguments in waiting.values():
+            while some := list(islice(arguments, PREFETCHED_AT_ONCE)):
+                found += sum(answer is not None for answer in cached.recall_many(some))
         return found
 
     def __repr__(self) -> str:
@@ -364,35 +357,17 @@ class Memory:
         return "Memory"
 
 
-def _codec(codec: str | Codec | None, *, safe: bool) -> Codec | None:
-    if codec is None:
-        return None
-    if isinstance(codec, str):
-        if codec not in CODECS:
-            raise CodecError(f"codec={codec!r} is not known; pass one of {sorted(CODECS)}")
-        codec = CODECS.load(codec)()
-    if safe and not codec.safe:
-        raise CodecError(f"codec={codec.name!r} can run code when it reads; leave safe=True out")
-    return codec
-
-
-def _seconds(expires: Any) -> float | None:
-    if expires is None:
-        return None
-    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
-    if not isinstance(seconds, int | float) or not seconds > 0:
-        raise ValueError(
-            f"expires={expires!r}: pass a number of seconds above 0, or a datetime.timedelta"
+def _plain(function: Any) -> Any:
+    """Return the function to cache; refuse what is none, and generators with the way out."""
+    if isinstance(function, MemorizedFunc):
+        function = function.func
+    elif isinstance(function, Bound):
+        function = function.__jobspan_function__
+    if not callable(function):
+        raise TypeError(f"cache({function!r}): {type(function).__name__} is not callable")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator function, and a generator cannot be stored; "
+            "cache a function that returns a list of what it yields"
         )
-    return float(seconds)
-
-
-def _bytes(value: int | str | None) -> int | None:
-    if value is None or isinstance(value, int):
-        return value
-    try:
-        return int(float(value[:-1]) * _UNITS[value[-1:].upper()])
-    except (KeyError, ValueError):
-        raise ValueError(
-            f"bytes_limit={value!r} is no size; pass bytes, or text such as '10G'"
-        ) from None
+    return function

@@ -2,41 +2,35 @@
 
 ::
 
-    look_up ── tier ── store ── unpack ── verify ── decompress ── decode ── value
-    publish ── encode ── compress ── sign ── pack ── store, tier
+    look_up ── tier ── store ── unpack ── format ── value
+    publish ── format ── store, tier
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from blake3 import blake3
-
-from jobspan.codecs.compression import compress, decompress
-from jobspan.codecs.entry import Header, Lease, pack, read_header, unpack
-from jobspan.codecs.plain import choose_safe
-from jobspan.codecs.signing import Signer
-from jobspan.codecs.values import CODECS, Codec
-from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, JobspanWarning
+from jobspan.codecs.entry import MAGIC, Header, Lease, read_header, unpack
+from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError
 from jobspan.keys import CallKey
-from jobspan.store import BulkReads, LocalPaths, NameLocks, ObjectStore
+from jobspan.memory.claims import Claim
+from jobspan.memory.format import EntryFormat
+from jobspan.memory.last_use import DAY, Uses
+from jobspan.memory.naming import entry_name
+from jobspan.memory.reporting import report
+from jobspan.store import BulkDeletes, BulkReads, LocalPaths, NameLocks, ObjectInfo, ObjectStore
 
-__all__ = ["Cache", "CacheWarning", "Found", "entry_name", "function_prefix"]
+__all__ = ["Cache", "Counts", "Found"]
 
 MAPPED_BYTES = 1 << 16
 """Local entries of at least so many bytes are mapped instead of read."""
 
-
-class CacheWarning(JobspanWarning):
-    """The cache could not do its work; the call's result is right all the same."""
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Found(NamedTuple):
@@ -63,31 +57,6 @@ class Found(NamedTuple):
 Usable: TypeAlias = "Callable[[Found], bool]"
 """Whether what was found is still good."""
 
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-@lru_cache(maxsize=4096)
-def function_prefix(function: str) -> str:
-    """Return the folder of a function's entries: its name as far as stores take it.
-
-    Examples
-    --------
-    >>> function_prefix("project.features.<locals>.count")
-    'project.features._locals_.count/'
-    """
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in function)
-    safe = safe.strip(".") or "_"
-    if len(safe) <= 120 and safe.replace("_", "") == function.replace("_", "").replace(
-        "<", ""
-    ).replace(">", ""):
-        return safe + "/"
-    return f"{safe[:100]}-{blake3(function.encode()).hexdigest(4)}/"
-
-
-def entry_name(key: CallKey) -> str:
-    """Return the name of a key's entry: two digits of it spread the entries over prefixes."""
-    return f"{function_prefix(key.function)}{key.digest[:2]}/{key.digest}"
-
 
 @dataclass(slots=True)
 class Counts:
@@ -111,14 +80,8 @@ class Cache:
         Where entries are.
     tier : ObjectStore or None
         A local store that is looked into first, and filled on the way.
-    codec : Codec or None
-        How values are written; None: pickle, or with `safe` what fits.
-    compression : tuple of str and int
-        Name and level; an empty name: none.
-    signer : Signer or None
-        Signs and verifies entries.
-    safe : bool
-        Whether only formats that can run no code are read and written.
+    format : EntryFormat
+        How values are written, and what is read.
     writable : bool
         Whether results are stored.
     mmap_mode : str or None
@@ -131,21 +94,29 @@ class Cache:
 
     store: ObjectStore
     tier: ObjectStore | None = None
-    codec: Codec | None = None
-    compression: tuple[str, int] = ("", 0)
-    signer: Signer | None = None
-    safe: bool = False
+    format: EntryFormat = field(default_factory=EntryFormat)
     writable: bool = True
     mmap_mode: str | None = None
     counts: Counts = field(default_factory=Counts)
     _path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
     _tier_path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
     locks: NameLocks | None = field(init=False, default=None, repr=False)
+    _uses: Uses = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._path = _local_path(self.store)
         self._tier_path = _local_path(self.tier)
         self.locks = self.store if isinstance(self.store, NameLocks) else None
+        self._uses = Uses(self.store if self.writable else None, self.tier)
+
+    @property
+    def maps(self) -> bool:
+        """Whether what was just stored is mapped when it is looked up, without a request."""
+        return self.mmap_mode is not None and (
+            self._path is not None or self._tier_path is not None
+        )
+
+    # --- reading ---------------------------------------------------------------------------
 
     def look_up(self, key: CallKey, usable: Usable | None = None) -> Found | None:
         """Return what stands under a key; None where nothing does that can be used.
@@ -160,15 +131,11 @@ class Cache:
             Whether an entry of the local tier is still good; else the store is asked.
         """
         name = entry_name(key)
-        try:
-            if self.tier is not None:
-                found = self._read(self.tier, self._tier_path, name, key.digest)
-                if found is not None and (usable is None or usable(found)):
-                    return found
-            return self._read(self.store, self._path, name, key.digest)
-        except OSError as error:
-            self._warn(f"cannot read the entry {name}", error)
-            return None
+        if self.tier is not None:
+            found = self._look_in_tier(name, key.digest, usable)
+            if found is not None:
+                return found
+        return self._look_in_store(name, key.digest)
 
     def look_up_many(self, keys: list[CallKey], usable: Usable | None = None) -> list[Found | None]:
         """Return what stands under many keys, read at once where the store can do that."""
@@ -176,13 +143,7 @@ class Cache:
         found: list[Found | None] = [None] * len(keys)
         if self.tier is not None:
             for index, key in enumerate(keys):
-                try:
-                    one = self._read(self.tier, self._tier_path, names[index], key.digest)
-                except OSError as error:
-                    self._warn(f"cannot read the entry {names[index]}", error)
-                else:
-                    if one is not None and (usable is None or usable(one)):
-                        found[index] = one
+                found[index] = self._look_in_tier(names[index], key.digest, usable)
         wanted = [index for index, one in enumerate(found) if one is None]
         if not isinstance(self.store, BulkReads) or len(wanted) < 2:
             for index in wanted:
@@ -199,15 +160,57 @@ class Cache:
                     found[index] = self._decoded(data, "", name, keys[index].digest)
                 if _is_entry(found[places[name][0]]):
                     self._fill_tier(name, data)
-        except OSError as error:
-            self._warn("cannot read entries", error)
+        except Exception as error:  # noqa: BLE001 - whatever fails there, the calls go on
+            self._failed("read", self.store, error)
         return found
+
+    def look_at(self, key: CallKey) -> Found | None:
+        """Return what stands under a key without its value, of which as little is read as can be.
+
+        A large entry of a bucket is known by its header then; whether all of it is whole shows
+        when it is read.
+        """
+        name = entry_name(key)
+        for store, path in ((self.tier, self._tier_path), (self.store, self._path)):
+            if store is None:
+                continue
+            try:
+                data = None if path is None else _read_local(path(name), self.mmap_mode)
+                if path is None:
+                    data, _ = store.get(name, 0, MAPPED_BYTES)
+                if data is None:
+                    continue
+                if Lease.is_packed(data):
+                    return Found(data=data)
+                if path is None and len(data) >= MAPPED_BYTES:
+                    header, _ = read_header(memoryview(data))
+                else:
+                    header, _ = unpack(data, key.digest, check=type(data) is bytes)
+                self.format.verify(header)
+            except KeyError:
+                continue
+            except (EntryDamagedError, EntryUntrustedError) as error:
+                self._not_used(name, store, error)
+            except Exception as error:  # noqa: BLE001 - whatever fails there, the call goes on
+                self._failed("read", store, error)
+            else:
+                return Found(header=header)
+        return None
+
+    def _look_in_tier(self, name: str, digest: str, usable: Usable | None) -> Found | None:
+        assert self.tier is not None
+        try:
+            found = self._read(self.tier, self._tier_path, name, digest)
+        except Exception as error:  # noqa: BLE001 - the store may have it
+            self._failed("read", self.tier, error)
+            return None
+        return found if found is not None and (usable is None or usable(found)) else None
 
     def _look_in_store(self, name: str, digest: str) -> Found | None:
         try:
             return self._read(self.store, self._path, name, digest)
-        except OSError as error:
-            self._warn(f"cannot read the entry {name}", error)
+        except Exception as error:  # noqa: BLE001 - whatever fails there, the call goes on
+            self._failed("read", self.store, error)
             return None
 
     def _read(
@@ -234,91 +237,23 @@ class Cache:
         if Lease.is_packed(data):
             return Found(data=data, token=token)
         try:
-            signed = self.signer is not None
+            signed = self.format.signer is not None
             check = signed or not mapped or self.mmap_mode is None
             header, parts = unpack(data, digest, check=check)
             if signed:
-                self._verify(header, name)
-            value = self._value(header, parts, writable=not mapped)
+                self.format.verify(header)
+            value = self.format.value(header, parts, writable=not mapped and self.mmap_mode != "r")
         except (EntryDamagedError, EntryUntrustedError, CodecError) as error:
-            self._warn(f"the entry {name} is not used", error)
+            self._not_used(name, self.store, error)
             return None
         self.counts.bytes_read += len(data)
+        if time.time() - header.created > DAY:
+            self._uses.note(name)
         return Found(value, header, b"", token)
 
-    def _verify(self, header: Header, name: str) -> None:
-        assert self.signer is not None
-        if not self.signer.verify(header.signed_text(), header.signature):
-            problem = "wrong" if header.signature else "missing"
-            raise EntryUntrustedError(f"the signature of {name} is {problem}")
+    # --- writing ---------------------------------------------------------------------------
 
-    def _value(self, header: Header, parts: list[memoryview], *, writable: bool) -> Any:
-        try:
-            codec = CODECS.load(header.codec)()
-        except KeyError:
-            raise CodecError(f"no codec is called {header.codec!r}; see register_codec") from None
-        if self.safe and not codec.safe:
-            raise CodecError(f"safe=True does not read the codec {header.codec!r}")
-        given: list[Any] = list(parts)
-        if header.compression:
-            given = [
-                decompress(header.compression, part, size)
-                for part, size in zip(parts, header.sizes, strict=True)
-            ]
-        if writable and len(given) > 1:
-            given = [given[0], *(bytearray(part) for part in given[1:])]
-        try:
-            return codec.decode(given)
-        except (EntryDamagedError, CodecError, KeyboardInterrupt, MemoryError):
-            raise
-        except Exception as error:
-            raise CodecError(f"the value cannot be decoded: {error}") from error
-
-    def _fill_tier(self, name: str, data: Any) -> None:
-        if self.tier is not None:
-            try:
-                self.tier.put(name, data)
-            except OSError as error:
-                self._warn("cannot fill the local tier", error)
-
-    def packed(self, key: CallKey, value: Any, seconds: float) -> bytearray:
-        """Return the entry for a value.
-
-        Raises
-        ------
-        CodecError
-            If no codec can write it.
-        """
-        codec = self.codec
-        if codec is None:
-            codec = choose_safe(value) if self.safe else CODECS.load("pickle")()
-        parts = list(codec.encode(value))
-        sizes = [len(part) for part in parts]
-        name, level = self.compression
-        if name:
-            parts = [compress(name, level, part) for part in parts]
-        header = Header(
-            key.digest,
-            key.function,
-            time.time(),
-            seconds,
-            codec.name,
-            name,
-            sizes if name else (),
-            key.components,
-        )
-        sign = self.signer.sign if self.signer is not None and self.signer.can_sign else None
-        return pack(header, parts, sign)
-
-    def publish(
-        self,
-        key: CallKey,
-        value: Any,
-        seconds: float,
-        token: str | None = None,
-        *,
-        fresh: bool = False,
-    ) -> bool:
+    def publish(self, key: CallKey, value: Any, seconds: float, claim: Claim) -> bool:
         """Store a result; whether it is stored. Never raises for the store's sake.
 
         Parameters
@@ -329,60 +264,81 @@ class Cache:
             Its result.
         seconds : float
             How long it took.
-        token : str or None
-            The state of one's own claim, which is written over; None: whatever stands there.
-        fresh : bool
-            Whether nothing stood there when it was looked up.
+        claim : Claim
+            Under which it was computed.
         """
         if not self.writable:
             return False
         name = entry_name(key)
         try:
-            data = self.packed(key, value, seconds)
-            view = memoryview(data)
+            view = memoryview(self.format.packed(key, value, seconds))
+        except Exception as error:  # noqa: BLE001 - the caller has a result, stored or not
+            self.counts.failures += 1
+            text = f"cannot store the result of {key.function}: {error}"
+            report(("value", key.function, str(error)), text)
+            return False
+        try:
             written = None
-            if token is not None:
-                written = self.store.swap(name, view, token)
-            elif fresh:
+            if claim.token is not None:
+                written = self.store.swap(name, view, claim.token)
+            elif claim.fresh:
                 written = self.store.create(name, view)
+            if written is None and claim.contested and self._is_published(name):
+                return True  # whoever took the claim over was quicker
             if written is None:
                 self.store.put(name, view)
-            self.counts.bytes_written += len(data)
-        except (OSError, CodecError) as error:
-            self._warn(f"cannot store the result of {key.function}", error)
+        except Exception as error:  # noqa: BLE001 - the caller has a result, stored or not
+            self._failed("written", self.store, error)
             return False
+        self.counts.bytes_written += len(view)
         self._fill_tier(name, view)
         return True
 
-    def headers(self, function: str | None = None) -> Iterator[tuple[str, Header]]:
-        """Yield the headers of the entries there are, of one function or of all."""
-        prefix = "" if function is None else function_prefix(function)
-        for info in self.store.list(prefix):
+    def _is_published(self, name: str) -> bool:
+        try:
+            return self.store.get(name, 0, len(MAGIC))[0] == MAGIC
+        except KeyError:
+            return False
+
+    def _fill_tier(self, name: str, data: Any) -> None:
+        if self.tier is not None:
             try:
-                data, _ = self.store.get(info.name, 0, 1 << 16)
-                yield info.name, read_header(memoryview(data))[0]
-            except (KeyError, EntryDamagedError):
-                continue
+                self.tier.put(name, data)
+            except Exception as error:  # noqa: BLE001 - the tier saves time, no more
+                self._failed("written", self.tier, error)
 
-    def delete(self, names: Iterable[str]) -> int:
-        """Delete entries, from the tier too; how many there were."""
-        deleted = 0
-        for name in names:
-            if self.tier is not None:
+    # --- looking after it ------------------------------------------------------------------
+
+    def delete(self, objects: Iterable[ObjectInfo]) -> int:
+        """Delete objects in the state that was listed, from the tier too; how many there were."""
+        states = [(info.name, info.token) for info in objects]
+        if self.tier is not None:
+            for name, _ in states:
                 self.tier.delete(name)
-            deleted += self.store.delete(name)
-        return deleted
+        if isinstance(self.store, BulkDeletes):
+            return self.store.delete_many(states)
+        return sum(self.store.delete(name, token) for name, token in states)
 
-    def _warn(self, what: str, error: Exception) -> None:
+    def forget(self, key: CallKey) -> bool:
+        """Delete the entry of a key, from the tier too; whether there was one."""
+        name = entry_name(key)
+        here = self.tier is not None and self.tier.delete(name)
+        return self.store.delete(name) or here
+
+    # --- what went wrong -------------------------------------------------------------------
+
+    def _not_used(self, name: str, store: ObjectStore, error: Exception) -> None:
         self.counts.failures += 1
-        text = f"{what}: {error}"
-        with _warned_lock:
-            if text in _warned:
-                return
-            if len(_warned) > 10_000:
-                _warned.clear()
-            _warned.add(text)
-        warnings.warn(text, CacheWarning, stacklevel=6)
+        report((store.url, name, str(error)), f"the entry {name} is not used: {error}")
+
+    def _failed(self, done: str, store: ObjectStore, error: Exception) -> None:
+        """Tell once of a store that fails, whatever calls meet it, in reading or in writing."""
+        self.counts.failures += 1
+        report(
+            (store.url, type(error), getattr(error, "errno", None)),
+            f"the cache {store.url} cannot be {done}: {error}. Calls are computed and return "
+            "their results all the same",
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
@@ -418,7 +374,3 @@ def _read_local(path: str, mmap_mode: str | None) -> Any:
         return None
     finally:
         os.close(descriptor)
-
-
-_warned: set[str] = set()
-_warned_lock = threading.Lock()

@@ -8,97 +8,44 @@ taken over, and a store without conditional writes does without.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
 from jobspan.codecs.entry import Lease
 from jobspan.keys import CallKey
-from jobspan.memory.recall import Cache, Found, Usable, entry_name
-from jobspan.store import Lock, NameLocks, ObjectStore, StoreClock
+from jobspan.memory.claims import Claim, LeaseClaim, LockClaim, new_lease
+from jobspan.memory.naming import entry_name
+from jobspan.memory.recall import Cache, Found, Usable
+from jobspan.store import NameLocks, ObjectStore, StoreClock
 
-__all__ = ["Claim", "LeaseClaim", "Turn", "turns"]
+__all__ = ["Flight", "Step", "Turn", "turns"]
 
-LEASE_SECONDS = 30.0
-"""How long a claim holds without a sign of life."""
 
-PATIENCE_SECONDS = 900.0
-"""How long anybody waits for another's result before computing it himself."""
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """How those who want the same key wait for the one who computes it.
+
+    Parameters
+    ----------
+    single : bool
+        Whether they do.
+    lease_seconds : float
+        How long a claim in a bucket holds without a sign of life.
+    patience_seconds : float
+        How long anybody waits for another's result before computing it himself.
+    """
+
+    single: bool = True
+    lease_seconds: float = 30.0
+    patience_seconds: float = 900.0
+
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
 """Seconds between two looks at another's claim: short at first, with jitter, then longer."""
-
-
-class Claim:
-    """The right to compute a key, as far as one can have it.
-
-    Parameters
-    ----------
-    fresh : bool
-        Whether nothing stood under the key when it was claimed.
-    """
-
-    token: str | None = None
-
-    def __init__(self, fresh: bool = False) -> None:
-        self.fresh = fresh
-
-    def hold(self) -> None:
-        """Keep it for as long as the computation takes."""
-
-    def release(self, published: bool) -> None:
-        """Give it up; `published`: the result stands there now."""
-
-
-class _LockClaim(Claim):
-    """A claim that the system undoes when its holder dies."""
-
-    def __init__(self, lock: Lock, fresh: bool) -> None:
-        super().__init__(fresh)
-        self._lock = lock
-
-    def release(self, published: bool) -> None:
-        self._lock.release()
-
-
-class LeaseClaim(Claim):
-    """A claim that stands under the key itself, for others on any host to see.
-
-    Parameters
-    ----------
-    store : ObjectStore
-        Where it stands.
-    name : str
-        The entry's name.
-    lease : Lease
-        What stands there.
-    token : str
-        The claim's state.
-    """
-
-    def __init__(self, store: ObjectStore, name: str, lease: Lease, token: str) -> None:
-        super().__init__()
-        self.store = store
-        self.name = name
-        self.lease = lease
-        self.token = token
-
-    def hold(self) -> None:
-        """Have it renewed."""
-        heartbeat.watch(self)
-
-    def release(self, published: bool) -> None:
-        """Renew it no more, and take it back where no result was written over it."""
-        heartbeat.release(self)
-        if not published and self.token is not None:
-            with suppress(OSError, KeyError):  # it lapses by itself
-                self.store.delete(self.name, self.token)
 
 
 class Turn(Enum):
@@ -118,7 +65,7 @@ def turns(
     key: CallKey,
     found: Found | None,
     usable: Usable,
-    lease_seconds: float = LEASE_SECONDS,
+    flight: Flight,
 ) -> Iterator[Step]:
     """Yield what to do for a key: use what was found, compute under a claim, or wait so long.
 
@@ -134,23 +81,23 @@ def turns(
         What was found under it a moment ago.
     usable : callable
         Whether an entry that was found is still good.
-    lease_seconds : float
-        How long a claim holds without a sign of life.
+    flight : Flight
+        How long to wait for whom.
     """
     store, name = cache.store, entry_name(key)
     if _is_good(found, usable):
         yield Turn.FOUND, found
         return
     if not cache.writable or not _conditional(store):
-        yield Turn.COMPUTE, Claim(fresh=found is None)
+        yield Turn.COMPUTE, Claim()
         return
     attempts: _Locks | _Leases
     locks = cache.locks
     if locks is not None and locks.locks_names:
         attempts = _Locks(locks, name)
     else:
-        attempts = _Leases(store, name, lease_seconds)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+        attempts = _Leases(store, name, flight.lease_seconds)
+    deadline = time.monotonic() + flight.patience_seconds
     pause = FIRST_PAUSE
     while True:
         claim = attempts.attempt(found)
@@ -192,7 +139,7 @@ class _Locks:
             lock = self._store.try_lock(self._name)
         except OSError:
             return Claim()
-        return None if lock is None else _LockClaim(lock, fresh=found is None)
+        return None if lock is None else LockClaim(lock, fresh=found is None)
 
 
 class _Leases:
@@ -209,7 +156,7 @@ class _Leases:
 
     def attempt(self, found: Found | None) -> Claim | None:
         """Return a claim, or None where another one has it."""
-        lease = Lease(_holder(), self._seconds)
+        lease = new_lease(self._seconds)
         try:
             token = self._token(lease, found)
         except (OSError, KeyError):
@@ -227,8 +174,8 @@ class _Leases:
             data, state = store.get(name)
             # What cannot be used is written over.
             return None if Lease.is_packed(data) else store.swap(name, lease.pack(), state)
-        if found.header is not None:
-            return store.swap(name, lease.pack(), found.token)
+        if found.header is not None:  # an entry that is no longer good
+            return store.swap(name, lease.pack(), found.token or store.get(name, 0, 1)[1])
         if self._expired(found):
             return store.swap(name, lease.pack(), found.token)
         if found.token != self._seen[0]:
@@ -238,14 +185,16 @@ class _Leases:
     def _expired(self, found: Found) -> bool:
         """Whether a claim has not been renewed for as long as it says it holds.
 
-        By the store's clock where it has one; else by how long we have seen it unchanged, which
-        needs no clock but our own steady one.
+        By how long we have seen it unchanged, which needs no clock but our own steady one; earlier
+        by the store's clock, where it has one.
         """
         seconds = Lease.unpack(found.data).seconds
-        if isinstance(self._store, StoreClock):
-            age = self._store.age(self._name)
-            return age is not None and age > seconds
-        return found.token == self._seen[0] and time.monotonic() - self._seen[1] > seconds
+        if found.token == self._seen[0] and time.monotonic() - self._seen[1] > seconds:
+            return True
+        if not isinstance(self._store, StoreClock):
+            return False
+        age = self._store.age(self._name)
+        return age is not None and age > seconds
 
 
 def _conditional(store: ObjectStore) -> bool:
@@ -253,74 +202,3 @@ def _conditional(store: ObjectStore) -> bool:
         return store.conditional
     except OSError:
         return False
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(8).hex()}"
-
-
-class Heartbeat:
-    """Renews claims while their holders compute.
-
-    One thread for the process, started with the first claim that needs it, gone a second after the
-    last one at most. A short computation never sees it renew: that is due after a third of a lease.
-    """
-
-    def __init__(self) -> None:
-        self._claims: dict[LeaseClaim, float] = {}
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def watch(self, claim: LeaseClaim) -> None:
-        """Renew a claim from now on."""
-        with self._lock:
-            self._claims[claim] = time.monotonic() + claim.lease.seconds / 3
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="jobspan-leases", daemon=True
-                )
-                self._thread.start()
-
-    def release(self, claim: LeaseClaim) -> None:
-        """Renew a claim no more."""
-        with self._lock:
-            self._claims.pop(claim, None)
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._claims:
-                    self._thread = None
-                    return
-                due = min(self._claims.values())
-                now = time.monotonic()
-                ripe = [claim for claim, moment in self._claims.items() if moment <= now]
-            for claim in ripe:
-                self._renew(claim)
-            if not ripe:
-                time.sleep(min(1.0, max(0.0, due - now)))
-
-    def _renew(self, claim: LeaseClaim) -> None:
-        with self._lock:
-            if claim not in self._claims or claim.token is None:
-                return
-            try:
-                # New bytes, so that the state has a new token on every store.
-                lease = Lease(_holder(), claim.lease.seconds)
-                claim.token = claim.store.swap(claim.name, lease.pack(), claim.token)
-            except OSError:
-                pass  # tried again at the next beat; a claim that lapses costs a second run
-            self._claims[claim] = time.monotonic() + claim.lease.seconds / 3
-
-
-heartbeat = Heartbeat()
-"""The process's own."""
-
-
-def _forget_claims() -> None:
-    global heartbeat
-    heartbeat = Heartbeat()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_claims)

@@ -1,0 +1,158 @@
+"""From what users pass to ``Memory`` to a cache: read, checked, refused with what to type next."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from jobspan.codecs.compression import read_compress
+from jobspan.codecs.signing import read_sign_key
+from jobspan.codecs.values import CODECS, Codec
+from jobspan.errors import CodecError, StoreLocationError
+from jobspan.memory.format import EntryFormat
+from jobspan.memory.joblib_store import JoblibStyleStore, open_registered
+from jobspan.memory.recall import Cache
+from jobspan.memory.single_flight import Flight
+from jobspan.store import ObjectStore, open_store
+
+__all__ = ["open_cache", "read_bytes", "read_expires", "read_flight"]
+
+_MMAP_MODES = (None, "r", "r+", "w+", "c")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def open_cache(
+    location: Any,
+    *,
+    backend: str = "local",
+    mmap_mode: str | None = None,
+    compress: Any = False,
+    options: Mapping[str, Any] | None = None,
+    local_tier: str | os.PathLike[str] | None = None,
+    mode: str = "rw",
+    sign_key: Any = None,
+    safe: bool = False,
+    codec: str | Codec | None = None,
+) -> Cache | None:
+    """Return the cache that a memory's arguments describe; None where nothing is stored.
+
+    Parameters
+    ----------
+    location, backend, mmap_mode, compress, local_tier, mode, sign_key, safe, codec
+        As for :class:`jobspan.Memory`.
+    options : mapping or None
+        Options of the store.
+    """
+    read_mmap_mode(mmap_mode)
+    if mode not in ("rw", "ro"):
+        raise ValueError(f"mode={mode!r}: pass 'rw' to read and store, or 'ro' to read only")
+    compression = read_compress(compress)
+    if compression[0] and mmap_mode is not None:
+        warnings.warn("Compressed results cannot be memmapped", stacklevel=4)
+    chosen = read_codec(codec, safe=safe)
+    entry_format = EntryFormat(chosen, compression, read_sign_key(sign_key), safe)
+    if location is None:
+        return None
+    return Cache(
+        _open_location(location, backend, options or {}),
+        None if local_tier is None else _open_tier(local_tier),
+        entry_format,
+        mode == "rw",
+        mmap_mode,
+    )
+
+
+def _open_location(location: Any, backend: str, options: Mapping[str, Any]) -> ObjectStore:
+    if isinstance(location, ObjectStore):
+        return location
+    if hasattr(location, "_open_item") and hasattr(location, "_item_exists"):
+        return JoblibStyleStore(location, os.fspath(location.location))
+    if not isinstance(location, str | os.PathLike):
+        raise TypeError(
+            f"location={location!r}: pass a folder, a URL such as 's3://bucket/prefix', an object "
+            "store, or None to store nothing"
+        )
+    if backend != "local":
+        return open_registered(backend, location, options)
+    return open_store(location, storage_options=options)
+
+
+def _open_tier(local_tier: str | os.PathLike[str]) -> ObjectStore:
+    path = os.path.expanduser(os.fspath(local_tier))  # noqa: PTH111 - text
+    if "://" in path and not path.startswith("file://"):
+        raise StoreLocationError(
+            f"local_tier={local_tier!r} is no folder of this machine; pass a path, such as "
+            "'~/.cache/jobspan'"
+        )
+    return open_store(path)
+
+
+def read_mmap_mode(mmap_mode: Any) -> str | None:
+    """Return how arrays are mapped, if it is a way that there is."""
+    if mmap_mode not in _MMAP_MODES:
+        raise ValueError(f"mmap_mode={mmap_mode!r}: pass one of {_MMAP_MODES}")
+    chosen: str | None = mmap_mode
+    return chosen
+
+
+def read_codec(codec: str | Codec | None, *, safe: bool) -> Codec | None:
+    """Return the codec of that name, if its packages are installed and `safe` allows it."""
+    if codec is None:
+        return None
+    if isinstance(codec, str):
+        if codec not in CODECS:
+            raise CodecError(f"codec={codec!r} is not known; pass one of {sorted(CODECS)}")
+        codec = CODECS.load(codec)()
+    for method in ("encode", "decode", "name", "safe"):
+        if not hasattr(codec, method):
+            raise CodecError(
+                f"codec={codec!r} has no {method!r}; pass one of {sorted(CODECS)}, or an object "
+                "as described for register_codec"
+            )
+    if safe and not codec.safe:
+        raise CodecError(f"codec={codec.name!r} can run code when it reads; leave safe=True out")
+    return codec
+
+
+def read_flight(single: Any, lease_seconds: Any, patience_seconds: Any) -> Flight:
+    """Return the settings of single flight."""
+    for name, value, low in (
+        ("lease_seconds", lease_seconds, 1.0),
+        ("patience_seconds", patience_seconds, 0.0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
+            raise ValueError(f"{name}={value!r}: pass seconds, a number not below {low:g}")
+    return Flight(bool(single), float(lease_seconds), float(patience_seconds))
+
+
+def read_expires(expires: Any) -> float | None:
+    """Return for how many seconds results are good, or None for ever."""
+    if expires is None:
+        return None
+    seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
+        raise ValueError(
+            f"expires={expires!r}: pass a number of seconds above 0, or a datetime.timedelta"
+        )
+    return float(seconds)
+
+
+def read_bytes(value: int | str | None) -> int | None:
+    """Return a number of bytes, given as such or as text such as ``"10G"``.
+
+    Examples
+    --------
+    >>> read_bytes("1.5K")
+    1536
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    try:
+        return int(float(value[:-1]) * _UNITS[value[-1:].upper()])  # type: ignore[index]
+    except (KeyError, ValueError, TypeError):
+        raise ValueError(
+            f"bytes_limit={value!r} is no size; pass bytes, or text such as '10G'"
+        ) from None

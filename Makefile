@@ -7,14 +7,15 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak lint format bench bench-quick golden behaviours browser docs clean
+.PHONY: help demo test soak lint format bench bench-quick bench-report golden behaviours browser docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
 	@echo "make test    run the test suite"
 	@echo "make soak    run the tests that take long"
 	@echo "make lint    check style, types and layers"
-	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part)"
+	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
+	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
 	@echo "make docs    build the documentation"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -58,6 +59,12 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(RUN) -m benchmarks --quick --json build/benchmarks-quick.json $(ONLY) $(ARGS)
+
+# The page of the last `make bench`, its plots, and the figures in README.
+bench-report: $(STAMP)
+	@test -e build/benchmarks.json || $(RUN) -m benchmarks --json build/benchmarks.json || \
+	  test -e build/benchmarks.json
+	$(RUN) -m benchmarks.runner.report build/benchmarks.json
 
 golden: $(STAMP)
 	$(RUN) tests/recompute_golden_keys.py

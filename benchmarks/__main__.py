@@ -41,7 +41,7 @@ def main() -> int:
             for each in everything:
                 print(f"    {each.name} ({', '.join(each.contestants)})")
         return 0
-    results = Results(facts())
+    results = Results(facts(), topics={topic.name: topic.about for topic in chosen})
     print(", ".join(f"{name} {value}" for name, value in results.facts.items()))
     if os.getloadavg()[0] > 0.5:
         print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
@@ -63,7 +63,9 @@ def main() -> int:
             results.curves.append(DrawnCurve.of(topic.name, curve, found))
             print(results.curves[-1].table(), flush=True)
             took[curve.name] = time.monotonic() - since
-    results.facts["took"] = f"{(time.monotonic() - begin) / 60:.1f} minutes, {rounds} rounds"
+    results.facts["took"] = f"{(time.monotonic() - begin) / 60:.1f} minutes, " + (
+        "one round of smaller loads" if given.quick else f"{rounds} rounds"
+    )
     longest = sorted(took, key=lambda name: -took[name])[:8]
     print("Took longest: " + ", ".join(f"{name} {took[name]:.0f} s" for name in longest))
     print(f"{results.verdict()} ({results.facts['took']})")

@@ -79,8 +79,12 @@ def _dot(x: float, y: float, radius: float, colour: str) -> str:
 class _LogAxis:
     """Values on a logarithmic axis, from one pixel to another."""
 
-    def __init__(self, values: Sequence[float], first: float, last: float) -> None:
+    def __init__(
+        self, values: Sequence[float], first: float, last: float, decades: float = 0.1
+    ) -> None:
         low, high = math.log10(min(values)), math.log10(max(values))
+        missing = max(0.0, decades - (high - low)) / 2
+        low, high = low - missing, high + missing
         room = max(0.04 * (high - low), 0.06)
         self._low, self._high = low - room, high + room
         self._first, self._last = first, last
@@ -103,8 +107,11 @@ def curve_plot(curve: DrawnCurve) -> str:
     left, right, top, bottom = 70.0, width - 128, 62.0, height - 58
     drawn = {name: points for name, points in curve.points.items() if points}
     across = _LogAxis([x for points in drawn.values() for x, _ in points], left, right)
-    up = _LogAxis([y for points in drawn.values() for _, y in points], bottom, top)
-    body = [_text(20, 28, curve.name, "title"), _text(20, 48, curve.y, "soft")]
+    up = _LogAxis([y for points in drawn.values() for _, y in points], bottom, top, 1)
+    body = [
+        _text(20, 28, curve.name[:1].upper() + curve.name[1:], "title"),
+        _text(20, 48, curve.y, "soft"),
+    ]
     for tick in up.ticks():
         body += [_rule(left, up.at(tick), right, up.at(tick))]
         body += [_text(left - 8, up.at(tick) + 4, figures.plain(tick), "soft", "end")]
@@ -151,7 +158,7 @@ def bounds_plot(lines: Sequence[Line]) -> str:
     axis = _LogAxis([1.0, *shares.values()], left, right)
     body = [
         _text(20, 28, "What each bound allows, and how much of it is taken", "title"),
-        _text(20, 48, "1: the bound. Left of it the bound holds; both axes of no unit.", "soft"),
+        _text(20, 48, "1: the bound. Left of it the bound holds.", "soft"),
     ]
     for tick in axis.ticks():
         kind = "edge" if tick == 1 else "grid"

@@ -14,7 +14,6 @@ from benchmarks.contest import Line
 from benchmarks.runner import figures
 from benchmarks.runner.plots import bounds_plot, curve_plot
 from benchmarks.runner.results import DrawnCurve, Results
-from benchmarks.runner.topics import topics
 
 __all__ = ["page", "plots", "readme_with", "write"]
 
@@ -51,11 +50,10 @@ figures in `README.md` from the last run. The raw figures are in `docs/benchmark
 
 def page(results: Results) -> str:
     """Return the page."""
-    about = {topic.name: topic.about for topic in topics()}
     parts = [_INTRODUCTION, "## The run", _facts(results), "## Bounds", *_bounds(results.lines)]
     parts += ["## Where jobspan is behind", *_behind(results.lines)]
     for name in dict.fromkeys(line.topic for line in results.lines):
-        title, _, rest = about.get(name, name).rstrip(".").partition(": ")
+        title, _, rest = results.topics.get(name, name).rstrip(".").partition(": ")
         parts += [f"## {title}"]
         parts += [f"{rest[:1].upper()}{rest[1:]} (`benchmarks/{name}.py`)."] if rest else []
         parts += [_table([line for line in results.lines if line.topic == name])]
@@ -167,8 +165,10 @@ def readme_with(results: Results, readme: str) -> str:
         for line in shown
     ]
     begin, end = "<!-- figures: make bench-report -->", "<!-- end of figures -->"
-    before, _, rest = readme.partition(begin)
-    _, _, after = rest.partition(end)
+    before, mark, rest = readme.partition(begin)
+    _, end_mark, after = rest.partition(end)
+    if not (mark and end_mark):
+        raise ValueError(f"README has no line {begin!r} with {end!r} below it, for the figures")
     return f"{before}{begin}\n" + "\n".join(rows) + f"\n{end}{after}"
 
 

@@ -87,11 +87,14 @@ class Results:
         The comparisons.
     curves : list of DrawnCurve
         The curves.
+    topics : dict
+        What each topic is about, by its name.
     """
 
     facts: dict[str, str]
     lines: list[Line] = field(default_factory=list)
     curves: list[DrawnCurve] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)
 
     def verdict(self) -> str:
         """Return how many bounds hold."""
@@ -115,7 +118,7 @@ class Results:
             for line in self.lines
         ]
         curves = [asdict(curve) for curve in self.curves]
-        whole = {"facts": self.facts, "lines": lines, "curves": curves}
+        whole = {"facts": self.facts, "topics": self.topics, "lines": lines, "curves": curves}
         path.write_text(json.dumps(whole, indent=1) + "\n")
 
     @classmethod
@@ -124,7 +127,8 @@ class Results:
         whole = json.loads(path.read_text())
         names = [each.name for each in fields(Line)]
         lines = [Line(**{name: _read(name, row[name]) for name in names}) for row in whole["lines"]]
-        return cls(whole["facts"], lines, [DrawnCurve(**each) for each in whole["curves"]])
+        curves = [DrawnCurve(**each) for each in whole["curves"]]
+        return cls(whole["facts"], lines, curves, whole["topics"])
 
 
 def _read(name: str, value: Any) -> Any:

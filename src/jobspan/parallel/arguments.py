@@ -14,6 +14,7 @@ from jobspan.scheduling.policy import OnError
 from jobspan.scheduling.retrying import RetryPolicy
 
 __all__ = [
+    "DEFAULT_PRE_DISPATCH",
     "CallChecker",
     "ReturnAs",
     "read_batch_size",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 ReturnAs = Literal["list", "generator", "generator_unordered"]
+
+DEFAULT_PRE_DISPATCH = "2 * n_jobs"
+"""joblib's: enough to keep workers busy, little enough to leave the user's iterable unread."""
 
 _RETURN_AS = ("list", "generator", "generator_unordered")
 _ON_ERROR = ("raise", "return", "skip")
@@ -159,7 +163,7 @@ def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
     """
     if value is None or value == "all":
         return None
-    if value == "2 * n_jobs":
+    if value == DEFAULT_PRE_DISPATCH:
         return 2 * n_jobs
     number: Any = value
     if isinstance(value, str):

@@ -12,6 +12,7 @@ from jobspan.ambient import Settings, current
 from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
 from jobspan.parallel.arguments import (
+    DEFAULT_PRE_DISPATCH,
     read_batch_size,
     read_bytes,
     read_on_error,
@@ -65,11 +66,16 @@ def policy_of(
     # A call that may be stopped for its time travels alone: it takes nobody with it.
     alone = values["task_timeout"] is not None
     remote = choice.backend.capabilities.remote
+    ahead = read_pre_dispatch(pre_dispatch, n_jobs)
+    if remote and pre_dispatch == DEFAULT_PRE_DISPATCH:
+        # How many batches hide a cluster's round trip, and how many workers it has by then, its
+        # executor knows.
+        ahead = sys.maxsize
     return SchedulingPolicy(
         ordered=ordered,
         batch_size=1 if alone else read_batch_size(batch_size),
         target_seconds=REMOTE_TARGET_SECONDS if remote else LOCAL_TARGET_SECONDS,
-        pre_dispatch=read_pre_dispatch(pre_dispatch, n_jobs),
+        pre_dispatch=ahead,
         timeout=timeout,
         on_error=read_on_error(values["on_error"]),
         retries=read_retries(values["retries"]),

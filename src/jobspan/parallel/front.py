@@ -61,6 +61,7 @@ class Parallel:
         Seconds to wait for the next result before `ParallelTimeoutError` (a `TimeoutError`).
     pre_dispatch : str or int
         How many batches may be dispatched ahead: ``"all"``, a number, arithmetic on ``n_jobs``.
+        On a cluster the default means as many as it takes to keep every worker busy.
     batch_size : int or "auto"
         How many calls travel together; automatic sizes follow the times measured in workers.
     temp_folder, max_nbytes, mmap_mode, prefer, require

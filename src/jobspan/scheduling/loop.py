@@ -239,7 +239,16 @@ class Scheduler:
         room = executor.slots if self._sizer.short else executor.workers
         if self._policy.pre_dispatch is not None:
             room = min(room, self._policy.pre_dispatch)
+        if self._policy.bounded and self._policy.max_pending is not None:
+            # What is in flight will be pending, too.
+            left = self._policy.max_pending - self._pending
+            room = min(room, max(left, 2 * executor.workers))
         return max(1, room)
+
+    @property
+    def _pending(self) -> int:
+        """How many results wait for the consumer."""
+        return self._produced - self._taken + self._arrived_calls
 
     @property
     def _full(self) -> bool:
@@ -247,7 +256,7 @@ class Scheduler:
         policy = self._policy
         if not policy.bounded:
             return False
-        pending = self._produced - self._taken + self._arrived_calls
+        pending = self._pending
         if policy.max_pending is not None:
             return pending >= policy.max_pending
         workers = self._executor.workers

@@ -75,6 +75,9 @@ class BatchEncoder:
         TransportError
             If something in it cannot be pickled. Encode its calls one by one to learn which.
         """
+        quick = self._quickly(batch)
+        if quick is not None:
+            return quick
         by_value = travelling_by_value(modules_by_value()) if self._by_value else nullcontext()
         with by_value:
             if batch.context.token != self._token:
@@ -85,7 +88,6 @@ class BatchEncoder:
             calls = batch.calls
             function = calls[0][0]
             plain: Any
-            simple = False
             if _of_one_function(calls, function):
                 digest = self._digest(function, needed)
                 try:
@@ -94,17 +96,34 @@ class BatchEncoder:
                     plain = (self._token, digest, [call[1] for call in calls], False)
                 else:
                     plain = (self._token, digest, column, True)
-                    simple = len(column) <= FEW and _PLAIN.issuperset(map(type, column))
             else:
                 plain = (
                     self._token,
                     [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls],
                 )
-            if simple:
-                encoded = Encoded(pickle.dumps(plain, protocol=5))
-            else:
-                encoded = encode(plain, self._share, self._threshold)
+            encoded = encode(plain, self._share, self._threshold)
         return EncodedBatch(encoded, needed, self._token, self._context)
+
+    def _quickly(self, batch: Batch) -> EncodedBatch | None:
+        """Encode a few calls of a function that is known with one plain argument each."""
+        calls = batch.calls
+        function = calls[0][0]
+        known = self._functions.get(id(function))
+        if (
+            known is None
+            or batch.context.token != self._token
+            or len(calls) > FEW
+            or not _of_one_function(calls, function)
+        ):
+            return None
+        column = []
+        for _, args, _ in calls:
+            if len(args) != 1 or type(args[0]) not in _PLAIN:
+                return None
+            column.append(args[0])
+        payload = pickle.dumps((self._token, known[1], column, True), protocol=5)
+        needed = {known[1]: known[2]}
+        return EncodedBatch(Encoded(payload), needed, self._token, self._context)
 
     def _digest(self, function: Callable[..., Any], needed: dict[str, Encoded]) -> str:
         known = self._functions.get(id(function))

@@ -8,9 +8,10 @@ from typing import Any
 
 from jobspan.ambient import Settings
 from jobspan.backends.counting import jobs_asked_for
-from jobspan.backends.ray.connecting import connect, inside_worker, ray_package
+from jobspan.backends.ray.connecting import Connection, inside_worker, ray_package
 from jobspan.backends.ray.crew import Crew
 from jobspan.backends.ray.executor import RayExecutor
+from jobspan.backends.ray.room import Room
 from jobspan.plans import Capabilities, Plan
 from jobspan.transport.content import ContentStore
 
@@ -18,6 +19,12 @@ __all__ = ["RayBackend"]
 
 CONNECT_SECONDS = 10.0
 """How long a Ray may take to answer."""
+
+START_SECONDS = 120.0
+"""How long a worker may take that the cluster, as it is, has no room for: it may have to grow."""
+
+IDLE_SECONDS = 60.0
+"""How long a worker is kept that has nothing to do."""
 
 
 class RayBackend:
@@ -31,16 +38,31 @@ class RayBackend:
         stopped with the backend.
     connect_timeout : float
         Seconds to wait for an answer.
+    start_timeout : float
+        Seconds to wait for a worker for which no node of the cluster is large enough, until the
+        cluster has grown.
+    idle_worker_timeout : float
+        Seconds until a worker that has nothing to do is given back to the cluster.
     ray_options : mapping, optional
         Further arguments for `ray.init`.
+    tasks : bool, optional
+        Whether batches run as plain tasks instead of in worker actors, which hold their place for
+        the whole ``with`` block. None: as tasks inside of Ray tasks and actors, else in actors.
     num_cpus, num_gpus, resources, memory, runtime_env, scheduling_strategy
         What a worker asks of the cluster; one CPU where it is not given.
 
     Notes
     -----
-    Threads and processes: used by one thread at a time. Workers are kept from one ``Parallel``
+    Threads and processes: safe to use from several threads. Workers are kept from one ``Parallel``
     call to the next and given back when the backend is closed. Calls nested in calls run in threads
     of their worker, then one after the other: they take no CPU that the cluster counts.
+
+    Examples
+    --------
+    >>> from jobspan import Parallel, delayed, parallel_config
+    >>> with parallel_config("ray", n_jobs=2):  # doctest: +SKIP
+    ...     Parallel()(delayed(abs)(x) for x in [-1, -2])
+    [1, 2]
     """
 
     name = "ray"
@@ -51,7 +73,10 @@ class RayBackend:
         address: str | None = None,
         *,
         connect_timeout: float = CONNECT_SECONDS,
+        start_timeout: float = START_SECONDS,
+        idle_worker_timeout: float = IDLE_SECONDS,
         ray_options: Mapping[str, Any] | None = None,
+        tasks: bool | None = None,
         num_cpus: float = 1,
         num_gpus: float | None = None,
         resources: Mapping[str, float] | None = None,
@@ -62,8 +87,10 @@ class RayBackend:
         ray_package()
         self._address = address
         self._timeout = connect_timeout
+        self._start_timeout = start_timeout
+        self._idle_seconds = idle_worker_timeout
         self._ray_options = dict(ray_options or {})
-        self._num_cpus = num_cpus
+        self._tasks = tasks
         demands = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
@@ -73,8 +100,9 @@ class RayBackend:
             "scheduling_strategy": scheduling_strategy,
         }
         self._demands = {name: value for name, value in demands.items() if value is not None}
+        self._room = Room(self._demands)
         self._lock = threading.Lock()
-        self._owned = False
+        self._connection: Connection | None = None
         self._crew: Crew | None = None
         self._content: ContentStore | None = None
 
@@ -86,7 +114,7 @@ class RayBackend:
         if n_jobs > 0:
             return n_jobs
         self._connected()
-        return jobs_asked_for(n_jobs, available=self._room())
+        return jobs_asked_for(n_jobs, available=self._room.workers())
 
     def nested(self, settings: Settings) -> Settings:
         """Return settings under which inner calls run in threads, then one after the other."""
@@ -96,32 +124,45 @@ class RayBackend:
     def open(self, plan: Plan) -> RayExecutor:
         """Connect, if need be, and return an executor."""
         crew, content = self._connected()
-        return RayExecutor(plan, crew, content, self._room)
+        nested = inside_worker()
+        tasks = nested if self._tasks is None else self._tasks
+        return RayExecutor(
+            plan,
+            crew,
+            content,
+            self._room,
+            # A task's own start is not seen from here: what has a time limit runs in actors.
+            tasks=tasks and plan.task_timeout is None,
+            nested=nested,
+            start_timeout=self._start_timeout,
+        )
 
     def close(self) -> None:
         """Give the workers back; stop the Ray that was started here."""
         with self._lock:
             crew, self._crew = self._crew, None
             content, self._content = self._content, None
-            if content is not None:
-                content.clear()
-            ray = ray_package()
-            if crew is not None and ray.is_initialized():
-                crew.dismiss()
-            if self._owned:
-                self._owned = False
-                ray.shutdown()
+            connection, self._connection = self._connection, None
+        if content is not None:
+            content.clear()
+        if connection is None:
+            return
+        if crew is not None and connection.alive:
+            crew.dismiss()
+        connection.close()
 
     def _connected(self) -> tuple[Crew, ContentStore]:
         with self._lock:
-            ray = ray_package()
-            if self._crew is None or self._content is None or not ray.is_initialized():
-                self._owned = connect(self._address, self._ray_options, self._timeout)
-                self._crew = Crew(self._demands, tasks=inside_worker())
-                self._content = ContentStore(ray.put, lambda _handle: True)
+            connection = self._connection
+            if (
+                self._crew is None
+                or self._content is None
+                or connection is None
+                or not connection.alive
+            ):
+                self._connection = Connection(self._address, self._ray_options, self._timeout)
+                # Tasks and actors wait for others of their kind: what they would keep is missed.
+                idle_seconds = 0.0 if inside_worker() else self._idle_seconds
+                self._crew = Crew(self._demands, idle_seconds)
+                self._content = ContentStore(ray_package().put, lambda _handle: True)
             return self._crew, self._content
-
-    def _room(self) -> int:
-        """Return for how many workers the cluster has CPUs."""
-        cpus = float(ray_package().cluster_resources().get("CPU", 1))
-        return max(1, int(cpus / self._num_cpus)) if self._num_cpus else max(1, int(cpus))

@@ -2,50 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobspan.backends.ray.connecting import ray_package
-from jobspan.backends.ray.running import WorkerActor, run_task
-from jobspan.errors import VersionMismatchError
-from jobspan.transport.protocol import EncodedBatch
+from jobspan.backends.ray.messages import Sent
+from jobspan.backends.ray.running import JobspanWorker, own_versions, run_task, versions_task
+from jobspan.errors import BackendError, VersionMismatchError
 
-__all__ = ["Crew", "Member"]
+__all__ = ["Crew", "Member", "check_versions", "start_error"]
 
-START_SECONDS = 120.0
-"""How long the first worker may take to start; a cluster may have to grow for it."""
+FRESH_SECONDS = 1.0
+"""A worker that was not heard of for longer is asked whether it lives before it is sent work."""
 
 
 class Member:
-    """A worker: an actor, or in a Ray task a place for a further task.
+    """A worker: an actor, or in a Ray task the cluster itself, where every message is a task.
 
     Parameters
     ----------
     actor : actor handle or None
-        None: every batch is a task of its own.
+        None: every message is a task of its own.
     task : remote function or None
-        Runs a batch as a task.
+        Runs a message as a task.
+    ready : ObjectRef or None
+        Answers once the worker can take work; None: it can.
     """
 
-    __slots__ = ("actor", "blamed", "ready", "refs", "task")
+    __slots__ = (
+        "actor",
+        "alone",
+        "began",
+        "blamed",
+        "heard",
+        "known",
+        "proved",
+        "ready",
+        "refs",
+        "task",
+    )
 
     def __init__(self, actor: Any, task: Any, ready: Any) -> None:
         self.actor = actor
         self.task = task
         self.ready = ready
         self.refs: list[Any] = []
+        """The messages that it has, the oldest first."""
+        self.began = 0.0
+        """Since when, at the earliest, it runs the oldest one."""
+        self.alone = False
+        """Whether it gets nothing else until it has replied."""
         self.blamed = False
+        """Whether it died and a message answers for that."""
+        self.known: set[str] = set()
+        """The functions and contexts that it has."""
+        self.heard = time.monotonic()
+        self.proved = ready is None
+        """Whether it was ready once."""
 
-    def send(
-        self, name: str, encoded: EncodedBatch, mode: str | None, shared: Sequence[Any]
-    ) -> Any:
-        """Send a batch; return the reference to what comes of it."""
-        run = self.task.options(name=name) if self.actor is None else self.actor.run
-        if self.actor is not None:
-            run = run.options(name=name)
-        ref = run.remote(encoded, mode, *shared)
+    def send(self, name: str, sent: Sent, mode: str | None, shared: Sequence[Any]) -> Any:
+        """Send a message; return the reference to the reply."""
+        run = self.task if self.actor is None else self.actor.run
+        ref = run.options(name=name).remote(sent, mode, *shared)
+        if not self.refs:
+            self.began = time.monotonic()
         self.refs.append(ref)
         return ref
+
+    def settle(self, ref: Any) -> None:
+        """Note that there is a reply."""
+        self.heard = self.began = time.monotonic()
+        if ref in self.refs:
+            self.refs.remove(ref)
+            self.alone = False
+
+    def ask(self) -> None:
+        """Ask whether it lives, unless it was heard of just now."""
+        if self.actor is not None and time.monotonic() - self.heard > FRESH_SECONDS:
+            self.ready = self.actor.versions.remote()
 
     def kill(self) -> None:
         """Stop the worker and what it runs."""
@@ -64,64 +101,108 @@ class Crew:
     ----------
     demands : mapping
         What every worker asks of the cluster.
-    tasks : bool
-        Whether batches are tasks: nested in a Ray task, which gives its CPU away while it waits.
+    idle_seconds : float
+        How long a worker stays idle before it is given back.
+
+    Notes
+    -----
+    Threads and processes: safe to use from several threads.
     """
 
-    def __init__(self, demands: dict[str, Any], *, tasks: bool) -> None:
+    def __init__(self, demands: Mapping[str, Any], idle_seconds: float) -> None:
         ray = ray_package()
-        self._actors = ray.remote(max_restarts=0, max_task_retries=0, **demands)(WorkerActor)
-        self._task = ray.remote(max_retries=0, **demands)(run_task) if tasks else None
+        self._actors = ray.remote(max_restarts=0, max_task_retries=0, **demands)(JobspanWorker)
+        self._task = ray.remote(max_retries=0, **demands)(run_task)
+        self._probe = ray.remote(max_retries=0, **demands)(versions_task)
+        self._cores = max(1, math.ceil(demands.get("num_cpus") or 1))
+        self._idle_seconds = idle_seconds
         self._idle: list[Member] = []
-        self._checked = False
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
 
-    def hire(self) -> Member:
-        """Return an idle worker, or a new one, which starts while it is sent batches."""
-        if self._idle:
-            return self._idle.pop()
-        if self._task is not None:
-            return Member(None, self._task, None)
-        actor = self._actors.remote()
-        return Member(actor, None, actor.versions.remote())
+    def hire(self, *, tasks: bool) -> Member:
+        """Return an idle worker, or a new one.
 
-    def check(self, member: Member) -> None:
-        """Refuse workers that could not understand what they are sent; asked of the first only.
-
-        Raises
-        ------
-        VersionMismatchError
-            If jobspan is missing there, or versions differ in what matters.
+        Parameters
+        ----------
+        tasks : bool
+            Whether messages are tasks; one member then stands for the whole cluster.
         """
-        if self._checked or member.ready is None:
-            return
-        ray = ray_package()
-        here = WorkerActor().versions()
-        ready, _ = ray.wait([member.ready], timeout=START_SECONDS)
-        if not ready:
-            return  # the cluster has no room yet: batches wait for it
-        try:
-            there = ray.get(member.ready)
-        except ray.exceptions.RayError as error:
-            raise VersionMismatchError(
-                f"a Ray worker cannot start; is jobspan=={here['jobspan']} installed there? {error}"
-            ) from error
-        for name, version in here.items():
-            if there[name] != version:
-                raise VersionMismatchError(
-                    f"Ray's workers have {name} {there[name]}, this process {version}; they must "
-                    "be the same"
-                )
-        self._checked = True
+        if tasks:
+            return Member(None, self._task, self._probe.remote())
+        with self._lock:
+            member = self._idle.pop() if self._idle else None
+        if member is not None:
+            member.ask()
+            return member
+        actor = self._actors.remote(self._cores)
+        return Member(actor, None, actor.versions.remote())
 
     def release(self, members: Sequence[Member]) -> None:
         """Take workers back that run nothing."""
-        for member in members:
-            member.refs.clear()
-            if member.actor is not None:
-                self._idle.append(member)
+        kept = [member for member in members if member.actor is not None]
+        if not kept:
+            return
+        if not self._idle_seconds:
+            for member in kept:
+                member.kill()
+            return
+        with self._lock:
+            self._idle += kept
+            self._look_later()
 
     def dismiss(self) -> None:
         """Give all idle workers back to the cluster."""
-        for member in self._idle:
+        with self._lock:
+            members, self._idle = self._idle, []
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        for member in members:
             member.kill()
-        self._idle.clear()
+
+    def _look_later(self) -> None:
+        if self._timer is None and self._idle:
+            self._timer = threading.Timer(self._idle_seconds, self._dismiss_idle)
+            self._timer.daemon = True
+            self._timer.name = "jobspan-ray-idle"
+            self._timer.start()
+
+    def _dismiss_idle(self) -> None:
+        """Give back those that nobody needed for a while: others may wait for their place."""
+        since = time.monotonic() - self._idle_seconds
+        with self._lock:
+            self._timer = None
+            leaving = [member for member in self._idle if member.heard <= since]
+            self._idle = [member for member in self._idle if member.heard > since]
+            self._look_later()
+        if ray_package().is_initialized():
+            for member in leaving:
+                member.kill()
+
+
+def check_versions(there: Mapping[str, str]) -> None:
+    """Refuse a worker that could not understand what it is sent.
+
+    Raises
+    ------
+    VersionMismatchError
+        If versions differ in what matters.
+    """
+    for name, version in own_versions().items():
+        if there.get(name) != version:
+            raise VersionMismatchError(
+                f"Ray's workers have {name} {there.get(name)}, this process {version}; they must "
+                "be the same"
+            )
+
+
+def start_error(error: Exception) -> BackendError:
+    """Return what to raise for a worker that could not start."""
+    here = own_versions()["jobspan"]
+    if "jobspan" in str(error) and "No module named" in str(error):
+        return VersionMismatchError(
+            f"Ray's workers have no jobspan; install jobspan=={here} there, or pass "
+            f"runtime_env={{'pip': ['jobspan=={here}']}}"
+        )
+    return BackendError(f"a Ray worker cannot start: {error}")

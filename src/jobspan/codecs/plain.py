@@ -43,27 +43,29 @@ def _is_json(value: Any) -> bool:
 
 
 class NpyCodec:
-    """numpy arrays without objects, in numpy's own format."""
+    """numpy arrays and numbers without objects, in numpy's own format."""
 
     name = "npy"
     safe = True
 
     def encode(self, value: Any) -> list[Part]:
-        """Return the header of the file, and the array's bytes."""
+        """Return the header of the file, the array's bytes, and a mark for a lone number."""
         import numpy as np
 
-        if type(value) is not np.ndarray or value.dtype.hasobject:
+        is_number = isinstance(value, np.generic)
+        if not (is_number or type(value) is np.ndarray) or value.dtype.hasobject:
             raise CodecError(f"{type(value).__qualname__} cannot be stored as npy")
-        contiguous = value if value.flags.forc else np.ascontiguousarray(value)
+        array = np.asarray(value)
+        contiguous = array if array.flags.forc else np.ascontiguousarray(array)
         file = io.BytesIO()
         np.lib.format.write_array_header_2_0(
             file, np.lib.format.header_data_from_array_1_0(contiguous)
         )
-        flat = contiguous.ravel(order="K").view(np.uint8)
-        return [file.getvalue(), flat.data]
+        flat = contiguous.ravel(order="K").view(np.uint8).data if contiguous.nbytes else b""
+        return [file.getvalue(), flat, *([b"number"] if is_number else [])]
 
     def decode(self, parts: Sequence[Part]) -> Any:
-        """Return the array, on the bytes as they are."""
+        """Return the array, on the bytes as they are, or the number."""
         import numpy as np
 
         file = io.BytesIO(bytes(parts[0]))
@@ -71,8 +73,8 @@ class NpyCodec:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
             raise CodecError("an array of objects cannot be read as npy")
-        array = np.frombuffer(parts[1], dtype=dtype)
-        return array.reshape(shape, order="F" if fortran else "C")
+        array = np.ndarray(shape, dtype, parts[1], order="F" if fortran else "C")
+        return array[()] if len(parts) == 3 else array
 
 
 class ArrowCodec:
@@ -81,6 +83,11 @@ class ArrowCodec:
     name = "arrow"
     safe = True
 
+    @staticmethod
+    def check() -> None:
+        """Raise `MissingExtraError` where pyarrow is not installed."""
+        _pyarrow()
+
     def encode(self, value: Any) -> list[Part]:
         """Return the kind of frame, and the stream."""
         pa = _pyarrow()
@@ -88,7 +95,9 @@ class ArrowCodec:
         if isinstance(value, pa.Table):
             kind, table = "arrow", value
         elif (module, name) == ("pandas", "DataFrame"):
-            kind, table = "pandas", pa.Table.from_pandas(value)
+            # Arrow does not know how often the times of an index come.
+            frequency = getattr(value.index, "freqstr", None) or ""
+            kind, table = f"pandas {frequency}", _table_of_pandas(value)
         elif (module, name) == ("polars", "DataFrame"):
             kind, table = "polars", value.to_arrow()
         else:
@@ -101,15 +110,31 @@ class ArrowCodec:
     def decode(self, parts: Sequence[Part]) -> Any:
         """Return the table or frame."""
         pa = _pyarrow()
-        kind = bytes(parts[0]).decode()
+        kind, _, frequency = bytes(parts[0]).decode().partition(" ")
         table = pa.ipc.open_stream(pa.py_buffer(parts[1])).read_all()
         if kind == "pandas":
-            return table.to_pandas()
+            frame = table.to_pandas()
+            if frequency:
+                frame.index.freq = frequency
+            return frame
         if kind == "polars":
             import polars as pl
 
             return pl.from_arrow(table)
         return table
+
+
+def _table_of_pandas(frame: Any) -> Any:
+    """Return a frame as a table, unless columns or an index of objects would come back changed."""
+    pa = _pyarrow()
+    table = pa.Table.from_pandas(frame)
+    doubtful = [name for name, kind in zip(frame.columns, frame.dtypes, strict=True) if kind == "O"]
+    if doubtful or frame.index.dtype == "O":
+        part = frame[doubtful]
+        back = pa.Table.from_pandas(part).to_pandas()
+        if not (back.equals(part) and back.index.dtype == part.index.dtype):
+            raise CodecError(f"columns of objects, {doubtful}, do not stay what they are in Arrow")
+    return table
 
 
 def _pyarrow() -> Any:
@@ -121,17 +146,17 @@ def _pyarrow() -> Any:
 
 
 def choose_safe(value: Any) -> JsonCodec | NpyCodec | ArrowCodec:
-    """Return the codec without code that can write a value.
+    """Return the codec without code that fits a value's type.
 
     Raises
     ------
     CodecError
-        If none can.
+        If none does.
     """
-    module = type(value).__module__.partition(".")[0]
-    if module == "numpy":
+    module, name = type(value).__module__.partition(".")[0], type(value).__name__
+    if module == "numpy" and hasattr(value, "dtype") and not value.dtype.hasobject:
         return NpyCodec()
-    if module in ("pandas", "polars", "pyarrow"):
+    if (module, name) in _FRAMES:
         return ArrowCodec()
     if _is_json(value):
         return JsonCodec()
@@ -139,3 +164,6 @@ def choose_safe(value: Any) -> JsonCodec | NpyCodec | ArrowCodec:
         f"with safe=True only numbers, text, lists and dictionaries of them, numpy arrays and "
         f"frames can be stored, not {type(value).__qualname__}"
     )
+
+
+_FRAMES = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table")}

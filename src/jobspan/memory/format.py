@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +31,22 @@ class EntryFormat:
     Parameters
     ----------
     codec : Codec or None
-        How values are written; None: pickle, or with `safe` what fits.
+        How values are written; None: pickle, or what fits the value's type.
     compression : tuple of str and int
         Name and level; an empty name: none.
     signer : Signer or None
         Signs and verifies entries.
     safe : bool
         Whether only formats that can run no code are read and written.
+    by_type : bool
+        Whether values whose type one of these fits are written so, and only the rest as pickles.
     """
 
     codec: Codec | None = None
     compression: tuple[str, int] = ("", 0)
     signer: Signer | None = None
     safe: bool = False
+    by_type: bool = False
 
     def packed(self, key: CallKey, value: Any, seconds: float) -> bytearray:
         """Return the entry for a value.
@@ -52,17 +56,7 @@ class EntryFormat:
         CodecError
             If it cannot be written.
         """
-        codec = self.codec
-        if codec is None:
-            codec = choose_safe(value) if self.safe else _PICKLE
-        try:
-            parts = list(codec.encode(value))
-        except CodecError:
-            raise
-        except Exception as error:
-            raise CodecError(
-                f"the codec {codec.name!r} cannot write {type(value).__qualname__}: {error}"
-            ) from error
+        codec, parts = self._encoded(value)
         sizes = [len(part) for part in parts]
         name, level = self.compression
         if name:
@@ -79,6 +73,18 @@ class EntryFormat:
         )
         sign = self.signer.sign if self.signer is not None and self.signer.can_sign else None
         return pack(header, parts, sign)
+
+    def _encoded(self, value: Any) -> tuple[Codec, list[Any]]:
+        if self.codec is not None:
+            return self.codec, _encode(self.codec, value)
+        if self.safe:
+            codec: Codec = choose_safe(value)
+            return codec, _encode(codec, value)
+        if self.by_type:
+            with suppress(CodecError):
+                codec = choose_safe(value)
+                return codec, _encode(codec, value)
+        return _PICKLE, _encode(_PICKLE, value)
 
     def verify(self, header: Header) -> None:
         """Refuse an entry whose signature is not ours, where there has to be one.
@@ -138,6 +144,17 @@ class EntryFormat:
         if self.safe and not codec.safe:
             raise CodecError(f"safe=True does not read the codec {name!r}")
         return codec
+
+
+def _encode(codec: Codec, value: Any) -> list[Any]:
+    try:
+        return list(codec.encode(value))
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(
+            f"the codec {codec.name!r} cannot write {type(value).__qualname__}: {error}"
+        ) from error
 
 
 _PICKLE = PickleCodec()

@@ -162,6 +162,8 @@ class MemorizedFunc(Logger, Generic[P, R]):
         if found is None:
             return self._shelved(key, self._result(key, args, kwargs))
         self._count_hit(found)
+        if self._verbose >= 20:
+            self._tell_query(key, args, kwargs)
         return self._shelved(key, found)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> tuple[R, dict[str, Any]]:

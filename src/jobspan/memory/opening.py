@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from jobspan.codecs.compression import read_compress
+from jobspan.codecs.plain import ArrowCodec
 from jobspan.codecs.signing import read_sign_key
 from jobspan.codecs.values import CODECS, Codec
 from jobspan.errors import CodecError, StoreLocationError
@@ -52,8 +53,9 @@ def open_cache(
     compression = read_compress(compress)
     if compression[0] and mmap_mode is not None:
         warnings.warn("Compressed results cannot be memmapped", stacklevel=4)
-    chosen = read_codec(codec, safe=safe)
-    entry_format = EntryFormat(chosen, compression, read_sign_key(sign_key), safe)
+    by_type = codec == "auto"
+    chosen = None if by_type else read_codec(codec, safe=safe)
+    entry_format = EntryFormat(chosen, compression, read_sign_key(sign_key), safe, by_type)
     if location is None:
         return None
     return Cache(
@@ -104,8 +106,11 @@ def read_codec(codec: str | Codec | None, *, safe: bool) -> Codec | None:
         return None
     if isinstance(codec, str):
         if codec not in CODECS:
-            raise CodecError(f"codec={codec!r} is not known; pass one of {sorted(CODECS)}")
+            known = ["auto", *CODECS]
+            raise CodecError(f"codec={codec!r} is not known; pass one of {known}")
         codec = CODECS.load(codec)()
+        if isinstance(codec, ArrowCodec):
+            codec.check()
     for method in ("encode", "decode", "name", "safe"):
         if not hasattr(codec, method):
             raise CodecError(

@@ -275,7 +275,7 @@ class Cache:
         except Exception as error:  # noqa: BLE001 - the caller has a result, stored or not
             self.counts.failures += 1
             text = f"cannot store the result of {key.function}: {error}"
-            report(("value", key.function, str(error)), text)
+            report((self.store.url, key.function, str(error)), text)
             return False
         try:
             written = None

@@ -10,7 +10,7 @@ __all__ = ["CASES"]
 _SLEEPS = "function, calls = time.sleep, [0.01] * 3200"
 _IDEAL = "seconds /= sum(calls) / WORKERS"
 _POOLS = [name for name in PROCESSES if name != "loop"]
-_QUICK = {"* 3200": "* 640", "timed(run, 3)": "timed(run, 1)"}
+_QUICK = {"* 3200": "* 1280"}
 
 CASES = [
     Case(
@@ -35,7 +35,7 @@ CASES = [
         contestants(
             PROCESSES, _SLEEPS, workers=64, single=True, names=_POOLS, shape=COLD, after=_IDEAL
         ),
-        quick={"* 3200": "* 640"},
+        quick=_QUICK,
         rounds=2,
         unit="x",
     ),

@@ -122,7 +122,7 @@ WARM = """
 with {pool} as pool:
     def run(): return {run}
     {before}
-    seconds = timed(run, {times})
+    seconds = timed(run, times={times})
 """
 
 COLD = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 from benchmarks.contest import Case, Curve
@@ -55,8 +56,10 @@ def test_cheap_cases_run_and_set_what_they_must(name: str) -> None:
     (case,) = [each for each in EVERYTHING if each.name == name]
     assert isinstance(case, Case)
     rounds = hold(quick_form(case), 1)
-    assert rounds.troubles == {}
-    for contestant in case.contestants:
+    # Where nothing can fork, many a peer has no way to run a function of a script without a guard.
+    must_run = case.contestants if hasattr(os, "fork") else ["jobspan"]
+    for contestant in must_run:
+        assert contestant not in rounds.troubles, rounds.troubles
         figure = rounds.median(contestant, case.compared)
         assert math.isfinite(figure)
         assert figure > 0

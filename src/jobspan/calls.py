@@ -166,3 +166,7 @@ class Recallable(Protocol):
     ) -> list[Recalled | None]:
         """Look up the results of many calls at once; None where nothing is stored."""
         ...
+
+    def stored_only_here(self) -> str | None:
+        """Return where results are stored if other machines do not see that place, else None."""
+        ...

@@ -289,6 +289,9 @@ class Cache:
         assert value % 2
         return value
 
+    def stored_only_here(self) -> None:
+        return None
+
     def recall_many(self, calls: Any) -> list[Recalled | None]:
         self.asked.append(len(calls))
         return [None if args[1] % 2 else Recalled(args[1]) for args, _ in calls]

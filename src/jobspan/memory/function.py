@@ -199,9 +199,8 @@ class MemorizedFunc(Logger, Generic[P, R]):
         found = survey(self.cache.store, self.func_id, infos=latest)
         return explain(key, [entry.header.components for entry in found.entries])
 
-    @property
-    def only_here(self) -> str | None:
-        """Where results are stored, if that is a place that other machines do not see."""
+    def stored_only_here(self) -> str | None:
+        """Return where results are stored if other machines do not see that place, else None."""
         store = self.cache.store
         return store.url if isinstance(store, LocalPaths) else None
 

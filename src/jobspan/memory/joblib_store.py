@@ -115,8 +115,12 @@ class JoblibStyleStore:
         """Where the store is."""
         return self._location
 
-    def _path(self, name: str) -> str:
+    def _folder(self, name: str) -> str:
         return os.path.join(self._location, *name.split("/"))  # noqa: PTH118 - its own paths
+
+    def _path(self, name: str) -> str:
+        # joblib's own backends list, measure and delete folders that hold a file of this name.
+        return os.path.join(self._folder(name), "output.pkl")  # noqa: PTH118 - its own paths
 
     def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
         """Return the bytes of an item."""
@@ -131,7 +135,7 @@ class JoblibStyleStore:
         """Write an item under another name, then move it."""
         path = self._path(name)
         self._backend.create_location(os.path.dirname(path))  # noqa: PTH120 - its own paths
-        temporary = f"{path}.{os.urandom(8).hex()}"
+        temporary = f"{path}.{os.urandom(8).hex()}-{os.getpid()}"
         with self._backend._open_item(temporary, "wb") as file:
             file.write(data)
         self._backend._move_item(temporary, path)
@@ -157,12 +161,12 @@ class JoblibStyleStore:
             return False
         if token is not None and self.get(name)[1] != token:
             return False
-        self._backend.clear_location(path)
+        self._backend.clear_location(self._folder(name))
         return True
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield what the backend says there is."""
-        for item in self._backend.get_items():
+        for item in self._backend.get_items() or ():
             name = os.path.relpath(item.path, self._location).replace(os.sep, "/")
             if name.startswith(prefix):
                 yield ObjectInfo(name, item.size, item.last_access.timestamp())

@@ -50,6 +50,11 @@ class Bound:
             [((self._instance, *args), kwargs) for args, kwargs in calls]
         )
 
+    def stored_only_here(self) -> str | None:
+        """Return where results are stored if other machines do not see that place, else None."""
+        function = self._function
+        return function.stored_only_here() if isinstance(function, Recallable) else None
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in ("__name__", "__qualname__"):
             raise AttributeError(name)

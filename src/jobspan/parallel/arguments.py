@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, cast
 
-from jobspan.calls import Call
+from jobspan.calls import Call, Recallable
+from jobspan.errors import JobspanWarning
 from jobspan.scheduling.policy import OnError
 from jobspan.scheduling.retrying import RetryPolicy
 
@@ -197,12 +199,17 @@ class CallChecker:
     ----------
     wrap : callable or None
         Replaces each function, asked once for a run of the same one.
+    cluster : str or None
+        Name of the backend where calls run on other machines; None: they run on this one.
     """
 
     def __init__(
-        self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self,
+        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+        cluster: str | None = None,
     ) -> None:
         self._wrap = wrap
+        self._cluster = cluster
         self._last: object = None
         self._wrapped: Any = None
 
@@ -223,6 +230,7 @@ class CallChecker:
             for function, _, _ in calls:
                 if function is not last:
                     _check_function(function)
+                    self._look_where_it_stores(function)
                     last = function
         except ValueError:
             self._refuse(calls, first)
@@ -246,7 +254,24 @@ class CallChecker:
             self._last = function
             assert self._wrap is not None
             self._wrapped = self._wrap(function)
+            self._look_where_it_stores(self._wrapped)
         return self._wrapped
+
+    def _look_where_it_stores(self, function: Any) -> None:
+        """Warn once of results that each machine of a cluster would keep to itself."""
+        if self._cluster is None or not isinstance(function, Recallable):
+            return
+        place = function.stored_only_here()
+        if place is not None and place not in _warned_of:
+            _warned_of.add(place)
+            warnings.warn(
+                f"results are stored in {place}, which workers of the {self._cluster} cluster on "
+                "other machines do not see: the cache is not shared. Pass Memory a location that "
+                "all see, such as 's3://bucket/prefix'; a folder that all of them mount is "
+                "as good: then filter this warning",
+                JobspanWarning,
+                stacklevel=2,
+            )
 
     def each(self, calls: Iterable[Any]) -> Iterator[Call]:
         """Yield calls, each looked at when it is read."""
@@ -255,6 +280,9 @@ class CallChecker:
                 yield self([call], index)[0]
             else:
                 yield call
+
+
+_warned_of: set[str] = set()
 
 
 def _check_function(function: object) -> None:

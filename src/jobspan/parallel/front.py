@@ -365,7 +365,10 @@ max_pending, propagate, report
         return self._run_executor(iterable, n_jobs, bounded=bounded)
 
     def _checker(self) -> CallChecker:
-        return CallChecker(None if self.memory is None else self.memory.cache)
+        return CallChecker(
+            None if self.memory is None else self.memory.cache,
+            cluster=self._choice.backend.name if self._remote else None,
+        )
 
     def _policy(self, n_jobs: int, *, bounded: bool) -> SchedulingPolicy:
         return policy_of(

@@ -17,7 +17,7 @@ from typing import Any
 from jobspan.errors import MissingExtraError, StoreError, StoreLocationError
 from jobspan.store.conditions import warn_without_conditions
 from jobspan.store.locations import Location, scrub
-from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
+from jobspan.store.names import RESERVED_PREFIX, can_name, check_name, check_prefix
 from jobspan.store.protocol import Data, ObjectInfo, Token
 
 __all__ = ["GenericStore"]
@@ -156,7 +156,7 @@ class GenericStore:
         return (
             ObjectInfo(path[skip:], int(info.get("size") or 0), _modified(info))
             for path, info in found.items()
-            if path[skip:].startswith(prefix) and RESERVED_PREFIX not in path[skip:]
+            if path[skip:].startswith(prefix) and can_name(path[skip:])
         )
 
     def close(self) -> None:

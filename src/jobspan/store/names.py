@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MAX_NAME_BYTES", "MAX_SEGMENT_BYTES", "RESERVED_PREFIX", "check_name", "check_prefix"]
+__all__ = [
+    "MAX_NAME_BYTES",
+    "MAX_SEGMENT_BYTES",
+    "RESERVED_PREFIX",
+    "can_name",
+    "check_name",
+    "check_prefix",
+]
 
 MAX_NAME_BYTES = 800
 """Longest name in UTF-8; buckets allow 1024 bytes, of which the store's prefix takes some."""
@@ -33,6 +40,21 @@ def check_name(name: str) -> None:
     """
     if _PLAIN.match(name) is None:
         _check_segments(name, name.split("/"))
+
+
+def can_name(name: str) -> bool:
+    """Whether `name` can name an object: buckets hold others too, which are nobody's business here.
+
+    Examples
+    --------
+    >>> can_name("results/ab/cdef"), can_name("../secret"), can_name("folder/")
+    (True, False, False)
+    """
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_prefix(prefix: str) -> None:

@@ -216,6 +216,13 @@ class ObstoreRequests:
                     if meta["path"].startswith(prefix)
                 ]
         except _ERRORS as error:
+            if "invalid path" in str(error):
+                text = scrub(str(error), self._options)
+                raise StoreError(
+                    f"{self._url}: obstore lists nothing where an object has such a name: {text}. "
+                    "Delete that object with the provider's own tools, or pass "
+                    "open_store(url, engine='fsspec') as the location"
+                ) from None
             raise self._translated(error, prefix) from None
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from jobspan.errors import StoreError
 from jobspan.store.conditions import probe, send_if, warn_without_conditions
 from jobspan.store.locations import Location
-from jobspan.store.names import RESERVED_PREFIX, check_name, check_prefix
+from jobspan.store.names import RESERVED_PREFIX, can_name, check_name, check_prefix
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.requests import CHUNK, ObjectChangedError, Range, Requests, RequestsFactory
 
@@ -175,7 +175,7 @@ class RemoteStore:
         for page in self._open().pages(self._prefix + prefix):
             for info in page:
                 name = info.name[skip:]
-                if name and not name.endswith("/") and RESERVED_PREFIX not in name:
+                if can_name(name):
                     yield ObjectInfo(name, info.size, info.modified, info.token, info.touched)
 
     def age(self, name: str) -> float | None:

@@ -257,6 +257,8 @@ def decode_ran(encoded: EncodedRan, size: int, fetch: Fetch | None = None) -> Ra
         failures = {offset: _unpack(failure) for offset, failure in packed.items()}
     try:
         values = decode(encoded.values, fetch)
+        if len(values) != size:
+            raise TransportError(f"{len(values)} results came for {size} calls")
     except Exception as error:  # noqa: BLE001 - any object may fail in any way
         failure = Failure(TransportError(f"the result cannot be unpickled here: {error}"))
         values = [None] * size

@@ -9,6 +9,8 @@ from typing import Any
 from jobspan.backends.processes.frames import Buffer, Frame
 from jobspan.backends.processes.messages import pack_batch, unpack_result
 from jobspan.calls import Batch
+from jobspan.errors import TransportError
+from jobspan.outcomes import Failure
 from jobspan.transport.batches import KEPT_FUNCTIONS, BatchEncoder, decode_ran
 from jobspan.transport.protocol import Encoded
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentSender
@@ -112,7 +114,11 @@ class Courier:
 
     def decode(self, frame: Frame, size: int, knowledge: Knowledge) -> Ran:
         """Return what running a batch of `size` calls gave."""
-        message = unpack_result(frame.payload)
+        try:
+            message = unpack_result(frame.payload)
+        except Exception as error:  # noqa: BLE001 - pickle fails in any way
+            failure = Failure(TransportError(f"what the worker sent cannot be read: {error}"))
+            return Ran([None] * size, dict.fromkeys(range(size), failure), 0.0, 0.0)
         results = knowledge.results
         if not (frame.descriptors or message.dropped or message.forgot):
             return decode_ran(message.encoded, size, results.fetch)

@@ -144,7 +144,7 @@ class ProcessExecutor:
         for worker in staff:
             staff.release(worker)
             worker.tell_news()
-            if worker.read_obituary() or staff.is_worn(worker):
+            if worker.read_obituary() or worker.disturbed or staff.is_worn(worker):
                 worker.close()
             else:
                 give_back(worker)
@@ -261,12 +261,17 @@ class ProcessExecutor:
         if frames is None:
             # It is ending, or has closed its socket, which comes to the same: its obituary is next.
             self._staff.disregard(worker.connection.fileno())
+            worker.disturbed = True
             worker.kill()
             return
         for frame in frames:
             self._on_frame(worker, frame)
 
     def _on_frame(self, worker: Worker, frame: Frame) -> None:
+        if not worker.expects(frame):
+            worker.disturbed = True  # user code has written to its socket
+            worker.kill()
+            return
         flight = worker.finish_head()
         if flight.references:
             self._courier.release(flight.references, self._staff.knowledge())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import mmap
 import os
 import socket
 import struct
@@ -11,7 +12,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["Buffer", "Frame", "FrameKind", "FrameReader", "FrameWriter"]
+from jobspan.errors import JobspanError
+
+__all__ = ["Buffer", "Frame", "FrameDamagedError", "FrameKind", "FrameReader", "FrameWriter"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -21,6 +24,9 @@ HEADER = struct.Struct("<QQII")
 RECEIVE_BYTES = 1 << 16
 SMALL_BYTES = 1 << 15
 """Up to here joining the parts costs less than handing them over one by one."""
+
+MAPPED_BYTES = 1 << 25
+"""Larger payloads are read into pages that take memory as they fill, not by what a header says."""
 
 DESCRIPTORS_A_MESSAGE = 200
 """The kernel takes 253 descriptors with one message."""
@@ -59,6 +65,13 @@ class Frame(NamedTuple):
     descriptors: list[int]
 
 
+_KINDS = frozenset(FrameKind)
+
+
+class FrameDamagedError(JobspanError):
+    """What came is no frame: user code has written to the socket, or closed and reused it."""
+
+
 class FrameReader:
     """Reads frames from a socket, blocking or not as the socket is.
 
@@ -84,6 +97,8 @@ class FrameReader:
         ------
         BlockingIOError
             If nothing is there and the socket does not block.
+        FrameDamagedError
+            If what came is no frame.
         """
         if self._large is not None:
             return self._receive_large()
@@ -106,10 +121,12 @@ class FrameReader:
         while end - position >= HEADER.size:
             length, serial, kind, descriptors = HEADER.unpack_from(data, position)
             start = position + HEADER.size
+            if kind not in _KINDS:
+                raise FrameDamagedError(f"no frame is of kind {kind}")
             if start + length > end:
                 if start + length - position > RECEIVE_BYTES:
                     # Too large for one read: the rest goes straight to where it will stay.
-                    self._body = memoryview(bytearray(length))
+                    self._body = _room(length)
                     self._filled = end - start
                     self._body[: self._filled] = data[start:]
                     self._large = (kind, serial, descriptors)
@@ -141,7 +158,11 @@ class FrameReader:
         return [Frame(kind, serial, body, self._take(descriptors))]
 
     def _take(self, count: int) -> list[int]:
-        return [self._descriptors.popleft() for _ in range(count)] if count else []
+        if not count:
+            return []
+        if count > len(self._descriptors):
+            raise FrameDamagedError(f"{len(self._descriptors)} descriptors came, not {count}")
+        return [self._descriptors.popleft() for _ in range(count)]
 
     def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -156,6 +177,15 @@ class FrameReader:
         """Close the descriptors that came without their frame."""
         while self._descriptors:
             os.close(self._descriptors.popleft())
+
+
+def _room(length: int) -> memoryview:
+    if length <= MAPPED_BYTES:
+        return memoryview(bytearray(length))
+    try:
+        return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except (OSError, OverflowError) as error:
+        raise FrameDamagedError(f"no room for a frame of {length} bytes") from error
 
 
 class FrameWriter:

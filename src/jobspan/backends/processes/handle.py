@@ -15,7 +15,14 @@ from typing import Any
 
 from jobspan.backends.processes.cell import Cell, Stage
 from jobspan.backends.processes.courier import Knowledge
-from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
+from jobspan.backends.processes.frames import (
+    Buffer,
+    Frame,
+    FrameDamagedError,
+    FrameKind,
+    FrameReader,
+    FrameWriter,
+)
 from jobspan.backends.processes.launching import kill_worker, launch_worker, own_stdout
 from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.requests import OBITUARY
@@ -119,6 +126,7 @@ class Worker:
         self._terms: Terms | None = None
         self.knowledge = Knowledge()
         self._closed = False
+        self.disturbed = False  # what came from it was no answer: nothing more is believed
         hello = (dict(os.environ), list(sys.path), idle_seconds)
         self.tell(FrameKind.HELLO, hello)
 
@@ -175,7 +183,7 @@ class Worker:
             return self._reader.receive()
         except BlockingIOError:
             return []
-        except ConnectionResetError:
+        except (ConnectionResetError, FrameDamagedError):
             return None
         finally:
             self.in_transfer = False
@@ -186,11 +194,20 @@ class Worker:
         while True:
             try:
                 more = self._reader.receive()
-            except (BlockingIOError, ConnectionResetError):
+            except (BlockingIOError, ConnectionResetError, FrameDamagedError):
                 return frames
             if more is None:
                 return frames
             frames += more
+
+    def expects(self, frame: Frame) -> bool:
+        """Whether a frame answers what the worker was sent first of what is open."""
+        return (
+            not self.disturbed
+            and bool(self.flights)
+            and frame.serial == self.flights[0].serial
+            and frame.kind in (FrameKind.RESULT, FrameKind.DROPPED)
+        )
 
     def finish_head(self) -> Flight:
         """Take the flight that was answered off the list; the next one is the head."""

@@ -12,7 +12,8 @@ import pytest
 
 from jobspan import CacheWarning, Memory, register_codec
 from jobspan.codecs.compression import compress, decompress, read_compress
-from jobspan.codecs.plain import ArrowCodec, JsonCodec, NpyCodec
+from jobspan.codecs.arrow import ArrowCodec
+from jobspan.codecs.plain import JsonCodec, NpyCodec
 from jobspan.codecs.values import CODECS, PickleCodec
 from jobspan.errors import CodecError, EntryDamagedError, MissingExtraError
 

@@ -115,7 +115,7 @@ def _cores() -> Check:
 
 
 def _memory() -> Iterator[Check]:
-    from jobspan.transport.shared_memory import available_memory
+    from jobspan.room import available_memory
 
     yield Check("memory", Verdict.INFORMATION, f"{readable_bytes(available_memory())} available")
     if os.path.isdir("/dev/shm"):  # noqa: PTH112 - no path of ours

@@ -8,8 +8,9 @@ import zlib
 from typing import Any
 
 from jobspan.errors import CodecError, EntryDamagedError, MissingExtraError
+from jobspan.room import available_memory
 
-__all__ = ["compress", "decompress", "read_compress"]
+__all__ = ["check_room", "compress", "decompress", "read_compress"]
 
 _HIGHEST = {"zlib": 9, "zstd": 22, "lz4": 16, "gzip": 9, "bz2": 9, "lzma": 9, "xz": 9}
 """The compressions that there are, with the highest level of each."""
@@ -73,14 +74,33 @@ def compress(name: str, level: int, data: Any) -> bytes:
     return bytes(module.frame.compress(bytes(data), compression_level=level))
 
 
+SMALL_BYTES = 1 << 26
+"""So much is always taken; what becomes larger has to fit into half of the memory there is."""
+
+
+def check_room(size: int) -> None:
+    """Refuse what would become larger than this machine should take on the word of an entry.
+
+    Raises
+    ------
+    EntryDamagedError
+        If `size` bytes are more than half of the memory that is available.
+    """
+    if size > SMALL_BYTES and size > available_memory() // 2:
+        raise EntryDamagedError(
+            f"the value would take {size / 1e6:,.0f} MB, more than half of the memory available"
+        )
+
+
 def decompress(name: str, data: Any, size: int) -> bytes:
     """Return the data, which must be `size` bytes: no more is ever made.
 
     Raises
     ------
     EntryDamagedError
-        If it is not of that size, or no compressed data at all.
+        If it is not of that size, too large for this machine, or no compressed data at all.
     """
+    check_room(size)
     try:
         out = _decompressed(name, data, size + 1)
     except (CodecError, MissingExtraError, MemoryError):

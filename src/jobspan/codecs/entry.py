@@ -19,9 +19,12 @@ for people, and read only when somebody asks.
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from blake3 import blake3
@@ -39,6 +42,18 @@ LARGEST_HEADER = 1 << 24
 
 THREADED_BYTES = 1 << 21
 """Larger parts are hashed by several threads, which changes nothing in the digest."""
+
+LATEST = 6.2e10
+"""Seconds since the epoch in the year 3934; a time beyond it, or before the year 5, is damage."""
+
+LONGEST_LEASE = 300.0
+"""No claim holds for more seconds without a sign of life, whatever it says."""
+
+LARGEST_LEASE = 4096
+"""Bytes of a claim; what is larger is none."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no text in a header has, and what a terminal might take for an order."""
 
 _PREFIX = struct.Struct("<8sIIII32s")
 _FACTS = struct.Struct("<32s32s32sdd32s16s")
@@ -138,9 +153,11 @@ class Header:
         if self._about is None:
             try:
                 about = json.loads(bytes(self._text))
-                about["function"], dict(about["components"])
-            except (ValueError, TypeError, KeyError) as error:
+                told = [about["function"], *about["components"], *about["components"].values()]
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise EntryDamagedError(f"the entry's header cannot be read: {error}") from error
+            if any(type(text) is not str or _UNPRINTABLE.search(text) for text in told):
+                raise EntryDamagedError("the entry's header holds what is no plain text")
             self._about = about
         return self._about
 
@@ -272,6 +289,8 @@ def read_header(view: memoryview) -> tuple[Header, int]:
         codec,
         compression,
     ) = _FACTS.unpack_from(head)
+    if not (abs(header.created) < LATEST and 0 <= header.seconds < LATEST):
+        raise EntryDamagedError("the entry's header has times that cannot be")
     header.key = key.hex()
     header.codec = _name(codec)
     header.compression = _name(compression)
@@ -284,8 +303,12 @@ def read_header(view: memoryview) -> tuple[Header, int]:
     return header, end + signed
 
 
+@lru_cache(maxsize=64)
 def _name(padded: bytes) -> str:
-    return padded.rstrip(b"\0").decode("utf-8", "replace")
+    name = padded.rstrip(b"\0").decode("utf-8", "replace")
+    if not name.isprintable():
+        raise EntryDamagedError(f"the entry's header names {name!r}")
+    return name
 
 
 def _aligned(position: int) -> int:
@@ -335,7 +358,12 @@ class Lease:
     def unpack(cls, data: Part) -> Lease:
         """Return the claim that was read; one that cannot be read has expired."""
         try:
+            if len(data) > LARGEST_LEASE:
+                return cls("", 0.0)
             fields = json.loads(bytes(data)[len(LEASE_MAGIC) :])
-            return cls(str(fields["holder"]), float(fields["seconds"]))
-        except (ValueError, KeyError, TypeError):
+            holder, seconds = str(fields["holder"]), float(fields["seconds"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return cls("", 0.0)
+        if not math.isfinite(seconds) or seconds < 0:
+            return cls("", 0.0)
+        return cls(holder, min(seconds, LONGEST_LEASE))

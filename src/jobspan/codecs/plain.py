@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jobspan.errors import CodecError, MissingExtraError
+from jobspan.codecs.arrow import ArrowCodec
+from jobspan.errors import CodecError
 
-__all__ = ["ArrowCodec", "JsonCodec", "NpyCodec", "choose_safe"]
+__all__ = ["JsonCodec", "NpyCodec", "choose_safe"]
 
 Part = bytes | bytearray | memoryview
 
@@ -71,78 +72,10 @@ class NpyCodec:
         file = io.BytesIO(bytes(parts[0]))
         np.lib.format.read_magic(file)
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-        if dtype.hasobject:
-            raise CodecError("an array of objects cannot be read as npy")
+        if dtype.hasobject or not dtype.itemsize:
+            raise CodecError("an array of objects, or of nothing, cannot be read as npy")
         array = np.ndarray(shape, dtype, parts[1], order="F" if fortran else "C")
         return array[()] if len(parts) == 3 else array
-
-
-class ArrowCodec:
-    """Arrow tables, and pandas and polars frames, as an Arrow stream."""
-
-    name = "arrow"
-    safe = True
-
-    @staticmethod
-    def check() -> None:
-        """Raise `MissingExtraError` where pyarrow is not installed."""
-        _pyarrow()
-
-    def encode(self, value: Any) -> list[Part]:
-        """Return the kind of frame, and the stream."""
-        pa = _pyarrow()
-        module, name = type(value).__module__.partition(".")[0], type(value).__name__
-        if isinstance(value, pa.Table):
-            kind, table = "arrow", value
-        elif (module, name) == ("pandas", "DataFrame"):
-            # Arrow does not know how often the times of an index come.
-            frequency = getattr(value.index, "freqstr", None) or ""
-            kind, table = f"pandas {frequency}", _table_of_pandas(value)
-        elif (module, name) == ("polars", "DataFrame"):
-            kind, table = "polars", value.to_arrow()
-        else:
-            raise CodecError(f"{type(value).__qualname__} cannot be stored as Arrow data")
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return [kind.encode(), memoryview(sink.getvalue())]
-
-    def decode(self, parts: Sequence[Part]) -> Any:
-        """Return the table or frame."""
-        pa = _pyarrow()
-        kind, _, frequency = bytes(parts[0]).decode().partition(" ")
-        table = pa.ipc.open_stream(pa.py_buffer(parts[1])).read_all()
-        if kind == "pandas":
-            frame = table.to_pandas()
-            if frequency:
-                frame.index.freq = frequency
-            return frame
-        if kind == "polars":
-            import polars as pl
-
-            return pl.from_arrow(table)
-        return table
-
-
-def _table_of_pandas(frame: Any) -> Any:
-    """Return a frame as a table, unless columns or an index of objects would come back changed."""
-    pa = _pyarrow()
-    table = pa.Table.from_pandas(frame)
-    doubtful = [name for name, kind in zip(frame.columns, frame.dtypes, strict=True) if kind == "O"]
-    if doubtful or frame.index.dtype == "O":
-        part = frame[doubtful]
-        back = pa.Table.from_pandas(part).to_pandas()
-        if not (back.equals(part) and back.index.dtype == part.index.dtype):
-            raise CodecError(f"columns of objects, {doubtful}, do not stay what they are in Arrow")
-    return table
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingExtraError("the codec 'arrow'", "arrow") from error
-    return pa
 
 
 def choose_safe(value: Any) -> JsonCodec | NpyCodec | ArrowCodec:

@@ -114,7 +114,7 @@ CODECS: Registry[type[Codec]] = Registry("codec")
 CODECS.register("pickle", PickleCodec)
 CODECS.register("json", "jobspan.codecs.plain:JsonCodec")
 CODECS.register("npy", "jobspan.codecs.plain:NpyCodec")
-CODECS.register("arrow", "jobspan.codecs.plain:ArrowCodec")
+CODECS.register("arrow", "jobspan.codecs.arrow:ArrowCodec")
 
 
 def register_codec(name: str, codec: type[Codec] | str) -> None:

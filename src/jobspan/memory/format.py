@@ -127,7 +127,7 @@ class EntryFormat:
             given = [given[0], *(bytearray(part) for part in given[1:])]
         try:
             return codec.decode(given)
-        except (EntryDamagedError, CodecError, MemoryError):
+        except (EntryDamagedError, CodecError):
             raise
         except Exception as error:
             raise CodecError(f"the value cannot be decoded: {error}") from error

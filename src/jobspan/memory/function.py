@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from jobspan.calls import Recalled
 from jobspan.codecs.entry import Header
 from jobspan.compatibility import Logger
-from jobspan.errors import JobspanError
+from jobspan.errors import EntryDamagedError, JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
 from jobspan.memory.claims import Claim
 from jobspan.memory.expiry import ValidFor
@@ -231,7 +231,10 @@ class MemorizedFunc(Logger, Generic[P, R]):
         if self.expires is None and self.cache_validation_callback is None:
             return True
         assert found.header is not None
-        metadata = under_joblibs_names(found.header, found.header.components)
+        try:
+            metadata = under_joblibs_names(found.header, found.header.components)
+        except EntryDamagedError:
+            return False
         if self.expires is not None and not ValidFor(self.expires)(metadata):
             return False
         validation = self.cache_validation_callback

@@ -18,7 +18,7 @@ __all__ = [
     "is_entry",
 ]
 
-_ENTRY = re.compile(r"[^/]+/[0-9a-f]{2}/[0-9a-f]{64}\Z")
+_ENTRY = re.compile(r"[A-Za-z0-9._-]+/[0-9a-f]{2}/[0-9a-f]{64}\Z")
 
 MARK = ".used"
 """What the name of a mark has at its end: the entry before it was used on the day that it tells."""

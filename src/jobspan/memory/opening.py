@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from jobspan.codecs.compression import read_compress
-from jobspan.codecs.plain import ArrowCodec
+from jobspan.codecs.arrow import ArrowCodec
 from jobspan.codecs.signing import read_sign_key
 from jobspan.codecs.values import CODECS, Codec
 from jobspan.errors import CodecError, StoreLocationError

@@ -20,6 +20,7 @@ from itertools import count
 from typing import NamedTuple
 
 from jobspan.errors import TransportError
+from jobspan.room import available_memory
 
 __all__ = ["SegmentReceiver", "SegmentReference", "SegmentSender"]
 
@@ -122,22 +123,6 @@ def _memory_file(capacity: int) -> int:
     if capacity > ASK_BYTES and capacity > available_memory():
         raise OSError(errno.ENOMEM, "not so much memory is available")
     return os.memfd_create("jobspan", os.MFD_CLOEXEC)
-
-
-def available_memory() -> int:
-    """Return the bytes that can be had without swapping, by the kernel's and the cgroup's word."""
-    from pathlib import Path
-
-    available = sys.maxsize
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError):
-        cgroup = Path("/sys/fs/cgroup")
-        limit = int((cgroup / "memory.max").read_text())
-        available = min(available, limit - int((cgroup / "memory.current").read_text()))
-    return available
 
 
 def _unlinked_file(folder: str | None) -> int:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from jobspan.backends.addresses import without_credentials
 from jobspan.errors import BackendError, UnknownBackendError
 from jobspan.executors import Backend
 from jobspan.registry import Registry
@@ -170,8 +171,9 @@ def _factory_for(spec: str) -> tuple[BackendFactory, str | None]:
     close = difflib.get_close_matches(name, BACKENDS, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     kind = "URL scheme" if separator else "backend"
+    shown = without_credentials(spec)
     raise UnknownBackendError(
-        f"Invalid backend: {spec!r}: no {kind} {name!r}, expected one of {sorted(BACKENDS)}, "
+        f"Invalid backend: {shown!r}: no {kind} {name!r}, expected one of {sorted(BACKENDS)}, "
         f"or an address such as 'dask://host:8786' or 'ray://host:10001'.{hint}"
     )
 

@@ -16,6 +16,7 @@ from enum import Enum
 from importlib import metadata
 
 from jobspan._version import __version__
+from jobspan.backends.addresses import without_credentials
 from jobspan.backends.choosing import make_backend
 from jobspan.calls import delayed
 from jobspan.cores import cpu_count
@@ -262,7 +263,7 @@ def cluster_checks(spec: str) -> Iterator[Check]:
         yield Check("cluster", Verdict.WRONG, str(error))
         return
     yield Check(
-        "cluster", Verdict.GOOD, f"{spec} runs {places} calls at once; answered in {_passed(begin)}"
+        "cluster", Verdict.GOOD, f"{without_credentials(spec)} runs {places} calls at once; answered in {_passed(begin)}"
     )
     here = versions()
     for package, version in here.items():

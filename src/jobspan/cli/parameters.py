@@ -130,7 +130,7 @@ def storage_options(options: tuple[str, ...], options_file: Path | None) -> dict
     for text in options:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise click.BadParameter(f"--option {text!r}: type NAME=VALUE")
+            raise click.BadParameter("--option takes NAME=VALUE, and what was typed has no '='")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -49,7 +49,7 @@ class AzureRequests:
         named = {"account_name": host.partition(".")[0]} if host else {}
         try:
             self._fs = fsspec.filesystem("abfs", **{**named, **options})
-        except Exception as error:  # noqa: BLE001 - any package of the user's choice may raise
+        except Exception as error:
             raise StoreLocationError(
                 scrub(f"{self._url}: adlfs refuses the storage options: {error}", options)
             ) from None
@@ -106,7 +106,7 @@ class AzureRequests:
                 raise ObjectChangedError from None
             if code == "InvalidRange":
                 return await self._fetch(Range(part.key, part.start, part.start))
-            raise self._translated(error, part.key) from error
+            raise self._translated(error, part.key) from None
         properties = stream.properties
         ranged = properties.content_range
         size = int(ranged.rpartition("/")[2]) if ranged else properties.size
@@ -132,7 +132,7 @@ class AzureRequests:
             code = _code(error)
             if condition is not None and (code in _REFUSED or code == "BlobNotFound"):
                 raise WriteRefusedError(retried=len(sent) != 1) from None
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         etag: Token = answer["etag"]
         return etag
 
@@ -143,7 +143,7 @@ class AzureRequests:
             code = _code(error)
             if code in _REFUSED or code == "BlobNotFound":
                 return False
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         return True
 
     async def _properties(self, key: str) -> Any:
@@ -155,7 +155,7 @@ class AzureRequests:
         except Exception as error:
             if _code(error) in {"BlobNotFound", "ResourceNotFound", "404"}:
                 return None
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         found.date = dates[-1] if dates else None
         return found
 
@@ -186,7 +186,7 @@ class AzureRequests:
                     async for item in page
                 ]
         except Exception as error:
-            raise self._translated(error, prefix) from error
+            raise self._translated(error, prefix) from None
 
     def _translated(self, error: Exception, key: str) -> StoreError:
         """Say what failed in words that tell what to do."""

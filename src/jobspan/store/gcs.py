@@ -48,7 +48,7 @@ class GCSRequests:
         self._options = options
         try:
             self._fs = fsspec.filesystem("gs", **options)
-        except Exception as error:  # noqa: BLE001 - any package of the user's choice may raise
+        except Exception as error:
             raise StoreLocationError(
                 scrub(f"{self._url}: gcsfs refuses the storage options: {error}", options)
             ) from None
@@ -104,7 +104,7 @@ class GCSRequests:
         except Exception as error:
             if getattr(error, "code", None) == 416:
                 return await self._fetch(Range(part.key, part.start, part.start))
-            raise self._translated(error, part.key) from error
+            raise self._translated(error, part.key) from None
         generation: Token = headers["X-Goog-Generation"]
         ranged = headers.get("Content-Range")
         if ranged is None:  # a server that knows no ranges sent the whole
@@ -145,7 +145,7 @@ class GCSRequests:
         except Exception as error:
             if condition is not None and condition.token is not None and _is_absent(error):
                 raise WriteRefusedError(retried=True) from None
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         return str(answer["generation"])
 
     async def _remove(self, key: str, token: Token | None) -> bool:
@@ -157,7 +157,7 @@ class GCSRequests:
         except (FileNotFoundError, FileExistsError):
             return False
         except Exception as error:
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         return True
 
     async def _metadata(self, key: str) -> dict[str, Any] | None:
@@ -166,7 +166,7 @@ class GCSRequests:
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         found: dict[str, Any] = json.loads(body)
         found["date"] = headers.get("Date")
         return found
@@ -194,7 +194,7 @@ class GCSRequests:
                     f"with: gcloud storage buckets create gs://{self._bucket}"
                 ) from None
             except Exception as error:
-                raise self._translated(error, prefix) from error
+                raise self._translated(error, prefix) from None
             yield [
                 ObjectInfo(
                     item["name"],

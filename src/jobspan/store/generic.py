@@ -86,7 +86,7 @@ class GenericStore:
         fs, root = self._open()
         try:
             is_file = fs.isfile(root)
-        except Exception as error:  # noqa: BLE001 - any file system of the user's may raise
+        except Exception as error:
             raise self._translated(error) from None
         if is_file:
             raise StoreLocationError(
@@ -102,7 +102,7 @@ class GenericStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(name) from None
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._translated(error) from None
         return (data, _digest(data)) if whole else (data[start:end], _digest(data))
 
     def put(self, name: str, data: Data) -> Token:
@@ -115,7 +115,7 @@ class GenericStore:
             else:
                 _write_and_rename(fs, path, content)
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._translated(error) from None
         return _digest(content)
 
     def create(self, name: str, data: Data) -> Token | None:
@@ -137,7 +137,7 @@ class GenericStore:
         except FileNotFoundError:
             return False
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._translated(error) from None
         return True
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -151,7 +151,7 @@ class GenericStore:
         except FileNotFoundError:
             return iter(())
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._translated(error) from None
         skip = len(root) + 1
         return (
             ObjectInfo(path[skip:], int(info.get("size") or 0), _modified(info))
@@ -172,7 +172,7 @@ class GenericStore:
                 fs, root = url_to_fs(self._original, **self._options)
             except ImportError as error:
                 raise MissingExtraError(f"a store at {self.url!r} ({error})", "all") from None
-            except Exception as error:  # noqa: BLE001 - any file system of the user's may raise
+            except Exception as error:
                 if isinstance(error, ValueError) and "not known" in str(error).lower():
                     raise StoreLocationError(
                         f"{self.url!r}: fsspec knows no URLs that start with "

@@ -49,7 +49,7 @@ def parse_location(location: str | os.PathLike[str]) -> Location:
     Raises
     ------
     StoreLocationError
-        If there is nothing in it.
+        If there is nothing in it, or a password in the URL of a bucket.
 
     Examples
     --------
@@ -82,6 +82,11 @@ def parse_location(location: str | os.PathLike[str]) -> Location:
             path = re.sub(r"^/(?=[A-Za-z]:)", "", path)
         return Location("file", "", path, "")
     bucket, _, prefix = rest.partition("/")
+    if "@" in bucket and scheme in {"s3", "s3a", "gs", "gcs"}:
+        raise StoreLocationError(
+            f"{without_secrets(text)}: the URL of a bucket takes no user and password. "
+            "Pass them as storage_options={'key': ..., 'secret': ...}"
+        )
     return Location(scheme, bucket, prefix.strip("/"), without_secrets(text))
 
 

@@ -76,7 +76,7 @@ class S3Requests:
         self._options = options
         try:
             self._fs = fsspec.filesystem("s3", **_with_defaults(options))
-        except Exception as error:  # noqa: BLE001 - any package of the user's choice may raise
+        except Exception as error:
             raise StoreLocationError(
                 scrub(f"{self._url}: s3fs refuses the storage options: {error}", options)
             ) from None
@@ -145,14 +145,14 @@ class S3Requests:
                     raise ObjectChangedError from None
                 if code in {"InvalidRange", "416"}:
                     return await self._fetch(Range(part.key, part.start, part.start))
-                raise self._translated(error, part.key) from error
+                raise self._translated(error, part.key) from None
             try:
                 async with response["Body"] as body:
                     data = await _read_body(body, part.into)
             except Exception as error:
                 # The connection broke in the middle, which botocore leaves to its caller.
                 if attempt + 1 == _ATTEMPTS:
-                    raise self._translated(error, part.key) from error
+                    raise self._translated(error, part.key) from None
                 await asyncio.sleep(0.05 * 2**attempt)
                 continue
             ranged = response.get("ContentRange")
@@ -189,7 +189,7 @@ class S3Requests:
                         conflicts += 1
                         await asyncio.sleep(0.02 * 2**conflicts)
                         continue
-                raise self._translated(error, key) from error
+                raise self._translated(error, key) from None
 
     async def _send_once(
         self, key: str, data: Data, condition: Condition | None, conditions: dict[str, str]
@@ -221,7 +221,7 @@ class S3Requests:
             if code in _ABSENT | _REFUSED | _CONFLICT:
                 # After a lost answer the object may be gone by our own hand.
                 return code in _ABSENT and _attempts(error) > 0
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
         return True
 
     async def _head(self, key: str) -> dict[str, Any] | None:
@@ -230,7 +230,7 @@ class S3Requests:
         except Exception as error:
             if _code(error) in _ABSENT:
                 return None
-            raise self._translated(error, key) from error
+            raise self._translated(error, key) from None
 
     async def _facts(self, key: str) -> Facts | None:
         head = await self._head(key)
@@ -249,7 +249,7 @@ class S3Requests:
             try:
                 page = await self._call("list_objects_v2", Prefix=prefix, **more)
             except Exception as error:
-                raise self._translated(error, prefix) from error
+                raise self._translated(error, prefix) from None
             yield [
                 ObjectInfo(
                     item["Key"], item["Size"], item["LastModified"].timestamp(), item["ETag"]

@@ -40,9 +40,10 @@ class Fault:
 
     Parameters
     ----------
-    kind : {"unavailable", "lost answer", "lost request", "silence"}
-        Status 503 without asking the server; the server acts, but its answer never arrives; the
-        connection breaks before the server hears of it; nothing ever comes back.
+    kind : {"unavailable", "error", "lost answer", "torn answer", "lost request", "silence"}
+        Status 503 without asking the server; status 500 likewise; the server acts, but its answer
+        never arrives; the connection breaks in the middle of the answer; it breaks before the
+        server hears of the request; nothing ever comes back.
     method : str or None
         Only for requests with this method.
     containing : str
@@ -51,10 +52,13 @@ class Fault:
         For how many requests.
     """
 
-    kind: Literal["unavailable", "lost answer", "lost request", "silence"]
+    kind: Literal["unavailable", "error", "lost answer", "torn answer", "lost request", "silence"]
     method: str | None = None
     containing: str = ""
     times: int = 1
+
+
+_REFUSALS = {"unavailable": (503, "Service Unavailable"), "error": (500, "Internal Server Error")}
 
 
 @dataclass(slots=True)
@@ -224,9 +228,10 @@ class Proxy:
         if fault == "lost request":
             self.requests.append(Request(method, target, 0))
             return False
-        if fault == "unavailable":
-            self.requests.append(Request(method, target, 503))
-            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        if fault in _REFUSALS:
+            status, reason = _REFUSALS[fault]
+            self.requests.append(Request(method, target, status))
+            writer.write(f"HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()
             return True
         upstream_writer.write(head.without(*self._hidden))
@@ -243,6 +248,10 @@ class Proxy:
         self.requests.append(Request(method, target, status))
         writer.write(answer.without())
         for piece in content:
+            if fault == "torn answer":
+                writer.write(piece[: len(piece) // 2])
+                await writer.drain()
+                return False
             writer.write(piece)
             await writer.drain()
         await writer.drain()

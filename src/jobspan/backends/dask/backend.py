@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobspan.ambient import Settings
+from jobspan.backends.addresses import shown_address
 from jobspan.backends.counting import jobs_asked_for
 from jobspan.backends.dask.connecting import (
     check_versions,
@@ -94,7 +95,7 @@ class DaskBackend:
         self._scattered: ContentStore | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._address!r})"
+        return f"{type(self).__name__}({shown_address(self._address)!r})"
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many threads the workers have, or as many of them as were asked for."""

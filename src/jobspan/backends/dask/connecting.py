@@ -6,6 +6,7 @@ import contextlib
 import sys
 from typing import Any
 
+from jobspan.backends.addresses import shown_address, without_credentials
 from jobspan.errors import (
     BackendUnreachableError,
     MissingExtraError,
@@ -75,10 +76,10 @@ def connect(address: str, timeout: float) -> Any:
         return package.Client(**arguments, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise BackendUnreachableError(
-            f"no Dask scheduler answers at {address!r} within {timeout:g} s ({error}). Check the "
-            "address, start one with 'dask scheduler', or pass backend='dask' for a cluster on "
-            "this machine"
-        ) from error
+            f"no Dask scheduler answers at {shown_address(address)!r} within {timeout:g} s "
+            f"({without_credentials(error)}). Check the address, start one with 'dask scheduler', "
+            "or pass backend='dask' for a cluster on this machine"
+        ) from None
 
 
 def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:

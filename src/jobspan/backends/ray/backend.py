@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobspan.ambient import Settings
+from jobspan.backends.addresses import shown_address
 from jobspan.backends.counting import jobs_asked_for
 from jobspan.backends.ray.connecting import Connection, inside_worker, ray_package
 from jobspan.backends.ray.crew import Crew
@@ -107,7 +108,7 @@ class RayBackend:
         self._content: ContentStore | None = None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._address!r})"
+        return f"{type(self).__name__}({shown_address(self._address)!r})"
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many workers the cluster has room for, or as many as were asked for."""

@@ -7,6 +7,7 @@ import socket
 import threading
 from typing import Any
 
+from jobspan.backends.addresses import shown_address, without_credentials
 from jobspan.cores import cpu_count
 from jobspan.errors import BackendUnreachableError, MissingExtraError, VersionMismatchError
 
@@ -165,14 +166,14 @@ def _probe(address: str, timeout: float) -> None:
     try:
         socket.create_connection((host or "127.0.0.1", int(port)), timeout=timeout).close()
     except (OSError, ValueError) as error:
-        raise BackendUnreachableError(_advice(address, timeout, error)) from error
+        raise BackendUnreachableError(_advice(address, timeout, error)) from None
 
 
 def _advice(address: str | None, timeout: float, error: Exception) -> str:
     return (
-        f"no Ray answers at {address!r} within {timeout:g} s ({error}). Check the address "
-        "('ray://host:10001'), start one with 'ray start --head', or pass backend='ray' for one on "
-        "this machine"
+        f"no Ray answers at {shown_address(address)!r} within {timeout:g} s "
+        f"({without_credentials(error)}). Check the address ('ray://host:10001'), start one with "
+        "'ray start --head', or pass backend='ray' for one on this machine"
     )
 
 

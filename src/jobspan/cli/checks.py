@@ -263,7 +263,9 @@ def cluster_checks(spec: str) -> Iterator[Check]:
         yield Check("cluster", Verdict.WRONG, str(error))
         return
     yield Check(
-        "cluster", Verdict.GOOD, f"{without_credentials(spec)} runs {places} calls at once; answered in {_passed(begin)}"
+        "cluster",
+        Verdict.GOOD,
+        f"{without_credentials(spec)} runs {places} calls at once; answered in {_passed(begin)}",
     )
     here = versions()
     for package, version in here.items():

@@ -34,7 +34,7 @@ LARGEST_WASTE = 2.0
 """A spare segment serves a buffer that fills at least half of it."""
 
 MOST_SEGMENTS = 256
-"""A sender holds no more open descriptors; further buffers travel with the payload."""
+"""A sender holds no more segments; further buffers travel with the payload."""
 
 ASK_BYTES = 1 << 26
 """Larger segments are only made where so much memory is available."""
@@ -156,6 +156,16 @@ def _address(buffer: memoryview) -> int:
     return int(numpy.frombuffer(buffer, dtype="u1").__array_interface__["data"][0])
 
 
+def _most_segments() -> int:
+    """Return how many segments may be open: each is two descriptors, and others want some too."""
+    try:
+        import resource
+    except ImportError:
+        return MOST_SEGMENTS
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_SEGMENTS if allowed < 0 else max(1, min(MOST_SEGMENTS, allowed // 6))
+
+
 class SegmentSender:
     """Puts buffers into segments, each buffer once.
 
@@ -181,6 +191,7 @@ class SegmentSender:
         self._known_bytes = 0
         self._spare: deque[_Segment] = deque()
         self._spare_bytes = 0
+        self._most = _most_segments()
         self.dropped: list[int] = []
         self.bytes_shared = 0
 
@@ -246,7 +257,7 @@ class SegmentSender:
                 if data is not None:
                     segment.memory[:size] = data
                 return segment
-        if len(self._segments) >= MOST_SEGMENTS:
+        if len(self._segments) >= self._most:
             return None
         capacity = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         descriptor, memory = create_segment(capacity, self._temp_folder, data)

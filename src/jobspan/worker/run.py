@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import traceback
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from jobspan.calls import Call
 from jobspan.outcomes import Failure
@@ -23,18 +25,39 @@ class Ran(NamedTuple):
 
 
 def run_calls(calls: Iterable[Call]) -> Ran:
-    """Run calls one after the other; a call that raises leaves a failure, and the next one runs."""
+    """Run calls one after the other; a call that raises leaves a failure, and the next one runs.
+
+    Where a call forks and its child leaves it, by return or by an exception, the child ends: it is
+    no worker, and would else answer in its parent's name.
+    """
     values: list[Any] = []
     failures: dict[int, Failure] = {}
+    process = os.getpid()
     started = time.time()
     begin = time.perf_counter()
     for function, args, kwargs in calls:
         try:
             values.append(function(*args, **kwargs) if kwargs else function(*args))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it travels to the user
+        except BaseException as error:
+            if os.getpid() != process:
+                _end_child(error)
+            if not isinstance(error, Exception | SystemExit):
+                raise
             failures[len(values)] = failure_of(error)
             values.append(None)
+    if os.getpid() != process:
+        _end_child(None)
     return Ran(values, failures, started, time.perf_counter() - begin)
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error, file=sys.__stderr__)
+        code = 1
+    os._exit(code)
 
 
 def failure_of(error: BaseException) -> Failure:

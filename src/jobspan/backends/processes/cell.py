@@ -77,9 +77,9 @@ class Cell:
 
 def new_cell() -> int:
     """Return the descriptor of a new file for a cell; nothing names it."""
-    if hasattr(os, "memfd_create"):
+    try:
         descriptor = os.memfd_create("jobspan-cell", os.MFD_CLOEXEC)
-    else:
+    except (AttributeError, OSError):  # not on this system, or not in this sandbox
         import tempfile
 
         with tempfile.TemporaryFile(buffering=0) as file:

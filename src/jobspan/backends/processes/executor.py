@@ -414,4 +414,4 @@ def _segments_a_worker(workers: int) -> int:
     import resource
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(2, min(256, allowed // 2 // workers))
+    return max(2, min(256, allowed // 4 // workers))

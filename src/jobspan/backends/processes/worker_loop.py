@@ -18,6 +18,7 @@ from jobspan.backends.processes.cell import Cell, Stage
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
 from jobspan.backends.processes.messages import Terms, pack_result, unpack_batch
 from jobspan.calls import Call
+from jobspan.errors import TransportError
 from jobspan.transport.batches import BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
 from jobspan.worker.context import entered, prepare_process
@@ -185,7 +186,10 @@ class _Worker:
         self.streams.mend()
         if len(self._announced) >= self._terms.segments:
             return None  # each is an open file there: it travels with the payload
-        return self._results.share(buffer)
+        try:
+            return self._results.share(buffer)
+        except TransportError:
+            return None  # there is no room to share it: the same
 
     def _send(
         self,

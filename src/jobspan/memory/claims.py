@@ -11,7 +11,7 @@ from contextlib import suppress
 from jobspan.codecs.entry import Lease
 from jobspan.store import Lock, ObjectStore
 
-__all__ = ["Claim", "LeaseClaim", "LockClaim", "new_lease"]
+__all__ = ["Claim", "LeaseClaim", "LockClaim", "died_here", "new_lease"]
 
 
 class Claim:
@@ -109,6 +109,26 @@ class LeaseClaim(Claim):
 def new_lease(seconds: float) -> Lease:
     """Return a lease that no other claim has."""
     return Lease(f"{socket.gethostname()}:{os.getpid()}:{os.urandom(8).hex()}", seconds)
+
+
+def died_here(holder: str) -> bool:
+    """Whether a claim's holder was a process of this machine that has ended.
+
+    Where two machines have one name this may be wrong, and then a result is computed twice.
+    """
+    host, _, rest = holder.partition(":")
+    process = rest.partition(":")[0]
+    if host != socket.gethostname() or not process.isdecimal() or len(process) > 9:
+        return False
+    if not hasattr(os, "fork"):
+        return False  # there, signal 0 would end it
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 class Heartbeat:

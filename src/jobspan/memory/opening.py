@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from jobspan.codecs.compression import read_compress
 from jobspan.codecs.arrow import ArrowCodec
+from jobspan.codecs.compression import read_compress
 from jobspan.codecs.signing import read_sign_key
 from jobspan.codecs.values import CODECS, Codec
 from jobspan.errors import CodecError, StoreLocationError

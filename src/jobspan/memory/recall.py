@@ -23,6 +23,7 @@ from jobspan.memory.format import EntryFormat
 from jobspan.memory.last_use import DAY, Uses
 from jobspan.memory.naming import entry_name
 from jobspan.memory.reporting import report
+from jobspan.memory.silence import Silence
 from jobspan.store import BulkDeletes, BulkReads, LocalPaths, NameLocks, ObjectInfo, ObjectStore
 
 __all__ = ["Cache", "Counts", "Found"]
@@ -101,12 +102,14 @@ class Cache:
     _path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
     _tier_path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
     locks: NameLocks | None = field(init=False, default=None, repr=False)
+    silence: Silence = field(init=False, repr=False)
     _uses: Uses = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._path = _local_path(self.store)
         self._tier_path = _local_path(self.tier)
         self.locks = self.store if isinstance(self.store, NameLocks) else None
+        self.silence = Silence()
         self._uses = Uses(self.store if self.writable else None, self.tier)
 
     @property
@@ -145,6 +148,8 @@ class Cache:
             for index, key in enumerate(keys):
                 found[index] = self._look_in_tier(names[index], key.digest, usable)
         wanted = [index for index, one in enumerate(found) if one is None]
+        if not self.silence.is_over():
+            return found
         if not isinstance(self.store, BulkReads) or len(wanted) < 2:
             for index in wanted:
                 found[index] = self._look_in_store(names[index], keys[index].digest)
@@ -152,6 +157,7 @@ class Cache:
         places: dict[str, list[int]] = {}
         for index in wanted:
             places.setdefault(names[index], []).append(index)
+        begin = time.monotonic()
         try:
             for name, data in self.store.get_many(list(places)):
                 if data is None:
@@ -161,6 +167,7 @@ class Cache:
                 if _is_entry(found[places[name][0]]):
                     self._fill_tier(name, data)
         except Exception as error:  # noqa: BLE001 - whatever fails there, the calls go on
+            self.silence.failed(begin, error)
             self._failed("read", self.store, error)
         return found
 
@@ -207,9 +214,13 @@ class Cache:
         return found if found is not None and (usable is None or usable(found)) else None
 
     def _look_in_store(self, name: str, digest: str) -> Found | None:
+        if not self.silence.is_over():
+            return None
+        begin = time.monotonic()
         try:
             return self._read(self.store, self._path, name, digest)
         except Exception as error:  # noqa: BLE001 - whatever fails there, the call goes on
+            self.silence.failed(begin, error)
             self._failed("read", self.store, error)
             return None
 
@@ -267,7 +278,7 @@ class Cache:
         claim : Claim
             Under which it was computed.
         """
-        if not self.writable:
+        if not self.writable or not self.silence.is_over():
             return False
         name = entry_name(key)
         try:
@@ -277,6 +288,7 @@ class Cache:
             text = f"cannot store the result of {key.function}: {error}"
             report((self.store.url, key.function, str(error)), text)
             return False
+        begin = time.monotonic()
         try:
             written = None
             if claim.token is not None:
@@ -288,6 +300,7 @@ class Cache:
             if written is None:
                 self.store.put(name, view)
         except Exception as error:  # noqa: BLE001 - the caller has a result, stored or not
+            self.silence.failed(begin, error)
             self._failed("written", self.store, error)
             return False
         self.counts.bytes_written += len(view)

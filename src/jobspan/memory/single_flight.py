@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from jobspan.codecs.entry import Lease
 from jobspan.keys import CallKey
-from jobspan.memory.claims import Claim, LeaseClaim, LockClaim, new_lease
+from jobspan.memory.claims import Claim, LeaseClaim, LockClaim, died_here, new_lease
 from jobspan.memory.naming import entry_name
 from jobspan.memory.recall import Cache, Found, Usable
 from jobspan.store import NameLocks, ObjectStore, StoreClock
@@ -88,7 +88,8 @@ def turns(
     if _is_good(found, usable):
         yield Turn.FOUND, found
         return
-    if not cache.writable or not _conditional(store):
+    silence = cache.silence
+    if not cache.writable or not silence.is_over() or not _conditional(store):
         yield Turn.COMPUTE, Claim()
         return
     attempts: _Locks | _Leases
@@ -100,7 +101,7 @@ def turns(
     deadline = time.monotonic() + flight.patience_seconds
     pause = FIRST_PAUSE
     while True:
-        claim = attempts.attempt(found)
+        claim = attempts.attempt(found) if silence.is_over() else Claim()
         if claim is None or attempts.look_again:
             # Published since we looked?
             found = cache.look_up(key, usable)
@@ -185,10 +186,14 @@ class _Leases:
     def _expired(self, found: Found) -> bool:
         """Whether a claim has not been renewed for as long as it says it holds.
 
-        By how long we have seen it unchanged, which needs no clock but our own steady one; earlier
-        by the store's clock, where it has one.
+        At once where its holder was a process of this machine that has ended. Else by how long we
+        have seen it unchanged, which needs no clock but our own steady one; earlier by the store's
+        clock, where it has one.
         """
-        seconds = Lease.unpack(found.data).seconds
+        lease = Lease.unpack(found.data)
+        if died_here(lease.holder):
+            return True
+        seconds = lease.seconds
         if found.token == self._seen[0] and time.monotonic() - self._seen[1] > seconds:
             return True
         if not isinstance(self._store, StoreClock):

@@ -1,0 +1,74 @@
+"""Run the fault matrix: ``python -m tests.faults [words of rows ...] [--write]``.
+
+With ``--write`` the table is written into ``docs/reliability.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.faults.faults import FAULTS
+from tests.faults.runner import ROOT, Outcome, rows, run
+
+from jobspan.testing.servers import Moto
+
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- faults begin -->", "<!-- faults end -->"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("words", nargs="*", help="only rows with these words in them")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
+    arguments = parser.parse_args()
+    chosen = [row for row in rows() if all(word in str(row) for word in arguments.words)]
+    outcomes = []
+    begin = time.monotonic()
+    with Moto() as server:
+        for number, row in enumerate(chosen):
+            outcome = run(row, server, seed=number)
+            outcomes.append(outcome)
+            mark = "ok  " if not outcome.problem else "FAIL"
+            print(f"{mark} {row!s:60} {outcome.ended:20} {outcome.seconds:6.1f} s", flush=True)
+            if outcome.problem:
+                print(f"     {outcome.problem}", flush=True)
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    print(f"{len(outcomes)} rows, {len(failed)} failed, {time.monotonic() - begin:.0f} s")
+    if arguments.write:
+        _write(outcomes)
+    return 1 if failed else 0
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Return the table: a line a fault and backend, a column a store."""
+    stores = ("none", "disk", "s3")
+    cells = {(o.row.fault, o.row.backend, o.row.store): _cell(o) for o in outcomes}
+    lines = [
+        "| fault | what goes wrong | backend | no store | disk | S3 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for fault, spec in FAULTS.items():
+        for number, backend in enumerate(spec.backends):
+            found = [cells.get((fault, backend, store), "") for store in stores]
+            if any(found):
+                first = (fault, spec.about) if number == 0 else ("", "")
+                lines.append(f"| {' | '.join((*first, backend, *found))} |")
+    return "\n".join(lines)
+
+
+def _cell(outcome: Outcome) -> str:
+    ended = "right" if outcome.ended == "right" else f"`{outcome.ended}`"
+    return f"{'**FAILS** ' if outcome.problem else ''}{ended}, {outcome.seconds:.1f} s"
+
+
+def _write(outcomes: list[Outcome]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    tail = rest.partition(END)[2]
+    PAGE.write_text(f"{head}{BEGIN}\n\n{table(outcomes)}\n\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""The faults, one an entry: what goes wrong, where, and what may come of it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FAULTS", "FaultSpec"]
+
+
+@dataclass(frozen=True)
+class FaultSpec:
+    """One fault.
+
+    Parameters
+    ----------
+    about : str
+        What goes wrong, for the table.
+    in_call : callable or None
+        What one call does, in its worker, each time or the first time.
+    always : bool
+        Whether it does so each time: then its call fails, and no other one.
+    errors : tuple of str
+        The errors, by name, that may come of it; where there are none the result must be right.
+    options : dict
+        Further arguments of `Parallel`.
+    backends, stores : tuple of str
+        Where it makes sense.
+    limits : dict
+        Limits of the process, by the names in `resource`.
+    mounts : tuple of str
+        Folders that are a small disk for this run: "/dev/shm", "CACHE" or "TEMP".
+    proxy : tuple of dict
+        What the proxy before the store does to requests.
+    scene : str
+        The function of `tests.faults.scene` that runs it.
+    """
+
+    about: str
+    in_call: Callable[[], Any] | None = None
+    always: bool = False
+    errors: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    backends: tuple[str, ...] = ("processes",)
+    stores: tuple[str, ...] = ("none",)
+    limits: dict[str, int] = field(default_factory=dict)
+    mounts: tuple[str, ...] = ()
+    proxy: tuple[dict[str, Any], ...] = ()
+    latency: float = 0.0
+    scene: str = "calls"
+
+
+# --- in a call -------------------------------------------------------------------------------
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(60)
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def take_all_memory() -> None:
+    taken = Path("/proc/self/statm").read_text().split()[0]
+    here = int(taken) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (here + (200 << 20), limits[1]))
+    try:
+        bytearray(400 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def fork_and_exit() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(3)
+    os.waitpid(child, 0)
+
+
+def fork_and_fall_through() -> None:
+    """What a library does that forgets where it is: the child raises out of the call."""
+    child = os.fork()
+    if child == 0:
+        sys.exit(3)
+    os.waitpid(child, 0)
+
+
+def fork_and_compute() -> None:
+    """A child that uses jobspan itself."""
+    child = os.fork()
+    if child == 0:
+        from jobspan import Parallel, delayed
+
+        done = Parallel(n_jobs=2, backend="threads")(delayed(abs)(-x) for x in range(4))
+        os._exit(0 if done == [0, 1, 2, 3] else 4)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError(f"the child ended with {status}")
+
+
+def open_all() -> None:
+    opened = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limits[0]), limits[1]))
+    try:
+        while True:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        raise OSError(error.errno, "no descriptors left") from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def jump_clock() -> None:
+    """Let this process's wall clock jump to and fro from here on, by a day."""
+    real = time.time
+    if getattr(real, "jumps", False):
+        return
+
+    def jumping() -> float:
+        return real() + (86400 if int(time.monotonic() * 5) % 2 else -86400)
+
+    jumping.jumps = True
+    time.time = jumping
+
+
+def exit_in_thread() -> None:
+    threading.Thread(target=os._exit, args=(9,)).start()
+    time.sleep(30)
+
+
+CLUSTERS = ("processes", "dask", "ray")
+ALL = ("threads", *CLUSTERS)
+STORES = ("none", "disk", "s3")
+LOST = ("WorkerLostError",)
+
+FAULTS: dict[str, FaultSpec] = {
+    "SIGKILL, retried": FaultSpec(
+        "a worker is killed once", kill, options={"retries": 2}, backends=CLUSTERS, stores=STORES
+    ),
+    "SIGKILL, again and again": FaultSpec(
+        "one call kills every worker", kill, always=True, errors=LOST, backends=CLUSTERS
+    ),
+    "SIGSEGV, retried": FaultSpec(
+        "a worker crashes once", segfault, options={"retries": 2}, backends=CLUSTERS, stores=STORES
+    ),
+    "SIGSEGV, again and again": FaultSpec(
+        "one call crashes every worker", segfault, always=True, errors=LOST, backends=CLUSTERS
+    ),
+    "SIGSTOP": FaultSpec(
+        "one call stops its worker",
+        stop,
+        always=True,
+        errors=("TaskTimeoutError",),
+        options={"task_timeout": 3.0},
+        backends=("processes", "dask", "ray"),
+        stores=("none", "disk"),
+    ),
+    "SIGSTOP, retried": FaultSpec(
+        "a worker stops once",
+        stop,
+        options={"task_timeout": 3.0, "retries": 2},
+        stores=("none", "disk"),
+    ),
+    "os._exit in a thread": FaultSpec(
+        "a worker ends without a word", exit_in_thread, always=True, errors=LOST, backends=CLUSTERS
+    ),
+    "out of memory": FaultSpec(
+        "a call asks for more than its limit (RLIMIT_AS)",
+        take_all_memory,
+        always=True,
+        errors=("MemoryError",),
+        backends=("processes", "dask"),
+    ),
+    "descriptors used up in a call": FaultSpec(
+        "a call opens files until none can be opened",
+        open_all,
+        always=True,
+        errors=("OSError",),
+        backends=("processes", "dask"),
+    ),
+    "few descriptors": FaultSpec(
+        "the program may open 128 files, and shares 100 arrays",
+        limits={"RLIMIT_NOFILE": 128},
+        scene="arrays",
+        backends=("threads", "processes"),
+        stores=("none", "disk"),
+    ),
+    "shared memory full": FaultSpec(
+        "/dev/shm holds a megabyte, arrays are larger",
+        mounts=("/dev/shm",),
+        scene="arrays",
+        backends=("processes", "dask", "ray"),
+    ),
+    "no memory to share": FaultSpec(
+        "the kernel refuses memory files, the temporary folder holds a megabyte",
+        mounts=("TEMP",),
+        scene="arrays_without_memory",
+        errors=("TransportError",),
+    ),
+    "disk full": FaultSpec(
+        "the cache's disk holds a megabyte",
+        mounts=("CACHE",),
+        scene="arrays",
+        backends=("threads", "processes", "dask"),
+        stores=("disk",),
+    ),
+    "temporary disk full": FaultSpec(
+        "the temporary folder holds a megabyte",
+        mounts=("TEMP",),
+        scene="arrays",
+        backends=("processes", "dask"),
+        stores=("none", "disk"),
+    ),
+    "clock jumps": FaultSpec(
+        "wall clocks jump by a day, to and fro, in the program and its workers",
+        jump_clock,
+        always=True,
+        scene="clocks",
+        backends=("threads", "processes"),
+        stores=STORES,
+    ),
+    "program suspended": FaultSpec(
+        "the program and its workers sleep for three seconds, as a laptop does",
+        scene="suspended",
+        backends=("threads", "processes", "dask"),
+        stores=("none", "disk"),
+    ),
+    "torn entries": FaultSpec(
+        "entries were cut off when a machine lost its power",
+        scene="torn",
+        backends=("threads", "processes"),
+        stores=("disk", "s3"),
+    ),
+    "writer killed": FaultSpec(
+        "a program is killed while it stores results",
+        scene="writer_killed",
+        backends=("threads", "processes"),
+        stores=("disk", "s3"),
+    ),
+    "fork, the child exits": FaultSpec(
+        "a call forks", fork_and_exit, always=True, backends=("threads", "processes", "dask")
+    ),
+    "fork, the child falls through": FaultSpec(
+        "a call forks, and the child leaves it by an exception",
+        fork_and_fall_through,
+        always=True,
+        backends=("processes",),
+    ),
+    "fork, the child computes": FaultSpec(
+        "a call forks, and the child uses jobspan",
+        fork_and_compute,
+        always=True,
+        backends=("threads", "processes"),
+    ),
+    "interpreter ends": FaultSpec(
+        "the program ends while results are on their way",
+        scene="ends_early",
+        backends=ALL,
+        stores=("none", "disk"),
+    ),
+    "interpreter ends in a thread": FaultSpec(
+        "the program ends while another thread computes",
+        scene="ends_beside",
+        backends=("threads", "processes"),
+    ),
+    "Ctrl-C": FaultSpec(
+        "Ctrl-C at random moments",
+        scene="interrupted",
+        errors=("KeyboardInterrupt",),
+        backends=ALL,
+        stores=("none", "disk"),
+    ),
+    "store 500": FaultSpec(
+        "the store answers 500 eight times",
+        proxy=({"kind": "error", "times": 8},),
+        backends=("threads", "processes", "dask"),
+        stores=("s3",),
+    ),
+    "store 503": FaultSpec(
+        "the store answers 503 eight times",
+        proxy=({"kind": "unavailable", "times": 8},),
+        backends=("threads", "processes", "dask"),
+        stores=("s3",),
+    ),
+    "store 503 for ever": FaultSpec(
+        "the store answers 503 from now on",
+        proxy=({"kind": "unavailable", "times": 10**9},),
+        backends=("threads", "processes"),
+        stores=("s3",),
+    ),
+    "store slow": FaultSpec(
+        "each answer takes 300 ms",
+        latency=0.3,
+        backends=("threads", "processes"),
+        stores=("s3",),
+    ),
+    "store silent": FaultSpec(
+        "six requests are never answered",
+        proxy=({"kind": "silence", "times": 6},),
+        backends=("threads", "processes"),
+        stores=("s3",),
+    ),
+    "lost answers": FaultSpec(
+        "ten writes are done and not answered",
+        proxy=({"kind": "lost answer", "times": 10, "method": "PUT"},),
+        backends=("threads", "processes", "dask"),
+        stores=("s3",),
+    ),
+    "torn answers": FaultSpec(
+        "the connection breaks within ten answers",
+        proxy=({"kind": "torn answer", "times": 10},),
+        backends=("threads", "processes"),
+        stores=("s3",),
+    ),
+    "lost requests": FaultSpec(
+        "ten requests never arrive",
+        proxy=({"kind": "lost request", "times": 10},),
+        backends=("threads", "processes"),
+        stores=("s3",),
+    ),
+}

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from jobspan import CacheWarning, Memory, register_codec
-from jobspan.codecs.compression import compress, decompress, read_compress
 from jobspan.codecs.arrow import ArrowCodec
+from jobspan.codecs.compression import compress, decompress, read_compress
 from jobspan.codecs.plain import JsonCodec, NpyCodec
 from jobspan.codecs.values import CODECS, PickleCodec
 from jobspan.errors import CodecError, EntryDamagedError, MissingExtraError

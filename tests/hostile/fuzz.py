@@ -35,8 +35,7 @@ from jobspan.codecs.entry import Header, Lease, pack, read_header, unpack
 from jobspan.codecs.signing import Signer
 from jobspan.errors import CodecError, EntryDamagedError, JobspanWarning
 from jobspan.keys import FunctionKeys
-from jobspan.memory.recall import Cache
-from jobspan.store.memory import MemoryStore
+from jobspan.memory.format import EntryFormat
 from jobspan.transport.batches import encode_ran
 from jobspan.worker.run import Ran
 
@@ -101,14 +100,14 @@ def feed_lease(data):
     return "expired" if not lease.holder else "read"
 
 
-_CACHE = Cache(MemoryStore("fuzz"), safe=True)
+_SAFE = EntryFormat(safe=True)
 
 
 def feed_safe_value(data):
     """Read an entry as ``safe=True`` does; checksums do not stop an attacker, so they are set."""
     try:
         header, parts = unpack(mended(data), check=False)
-        _CACHE._value(header, parts, writable=True)
+        _SAFE.value(header, parts, writable=True)
     except (EntryDamagedError, CodecError):
         return "damaged"
     return "read"

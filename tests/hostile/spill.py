@@ -14,7 +14,7 @@ from pathlib import Path
 from jobspan import Memory, Parallel, delayed, parallel_config
 from jobspan.backends.dask.backend import DaskBackend
 from jobspan.codecs.signing import read_sign_key
-from jobspan.memory.recall import entry_name
+from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 from jobspan.testing.faults import FailingStore
 

@@ -16,7 +16,8 @@ from attacks import ATTACKS, LIES, Target
 from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
-from jobspan.memory.recall import CacheWarning, entry_name
+from jobspan.memory import CacheWarning
+from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 
 GROWTH_MEGABYTES = 150

@@ -8,7 +8,7 @@ import resource
 from attacks import Target
 
 from jobspan import Memory
-from jobspan.memory.recall import entry_name
+from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 from jobspan.testing.faults import WrappedStore
 

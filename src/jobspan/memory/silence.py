@@ -1,4 +1,4 @@
-"""A store that does not answer is left alone for a while, so that it does not hold up every call."""
+"""A store that does not answer is left alone for a while, lest it hold up every call."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 from jobspan.backends.addresses import shown_address, without_credentials
@@ -85,53 +87,72 @@ def connect(address: str, timeout: float) -> Any:
 def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
     """Return a client of a new cluster on this machine, which the client closes with itself.
 
+    It works in a folder of its own, for Dask leaves locks where it has worked.
+    """
+    import dask
+
+    folder = tempfile.mkdtemp(prefix="jobspan-dask-")
+    cluster = None
+    try:
+        with dask.config.set(
+            {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
+        ):
+            cluster = _new_cluster(n_workers, folder, options)
+        cluster.folder = folder
+        client = distributed().Client(cluster, set_as_default=False)
+        client.wait_for_workers(n_workers, timeout=START_SECONDS)
+    except BaseException:
+        if cluster is not None:
+            _close_cluster(cluster)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return client
+
+
+def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
+    """Start a cluster.
+
     Its workers are started by a command, not by `multiprocessing`, which would import the user's
     script again and so ask for a main guard.
     """
     package = distributed()
+    if sys.platform == "win32" or options:
+        return package.LocalCluster(
+            **{
+                "n_workers": n_workers,
+                "threads_per_worker": 1,
+                "dashboard_address": None,
+                "silence_logs": 50,
+                "local_directory": folder,
+                **options,
+            }
+        )
     from distributed.deploy.spec import SpecCluster
+    from distributed.deploy.subprocess import SubprocessWorker
 
-    import dask
-
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        if sys.platform == "win32" or options:
-            cluster = package.LocalCluster(
-                **{
-                    "n_workers": n_workers,
-                    "threads_per_worker": 1,
-                    "dashboard_address": None,
-                    "silence_logs": 50,
-                    **options,
-                }
-            )
-        else:
-            from distributed.deploy.subprocess import SubprocessWorker
-
-            worker = {
-                "cls": SubprocessWorker,
-                "options": {
-                    "worker_class": "distributed.Nanny",
-                    "worker_kwargs": {
-                        "nthreads": 1,
-                        "host": "127.0.0.1",
-                        "dashboard": False,
-                        "silence_logs": 50,
-                    },
-                },
-            }
-            scheduler = {
-                "cls": package.Scheduler,
-                "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
-            }
-            cluster = SpecCluster(  # type: ignore[no-untyped-call]
-                workers=dict.fromkeys(range(n_workers), worker),
-                scheduler=scheduler,
-                name="jobspan",
-                silence_logs=50,
-            )
-    client = package.Client(cluster, set_as_default=False)
-    client.wait_for_workers(n_workers, timeout=START_SECONDS)
-    return client
+    worker = {
+        "cls": SubprocessWorker,
+        "options": {
+            "worker_class": "distributed.Nanny",
+            "worker_kwargs": {
+                "nthreads": 1,
+                "host": "127.0.0.1",
+                "dashboard": False,
+                "silence_logs": 50,
+                "local_directory": folder,
+            },
+        },
+    }
+    scheduler = {
+        "cls": package.Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
+    }
+    return SpecCluster(  # type: ignore[no-untyped-call]
+        workers=dict.fromkeys(range(n_workers), worker),
+        scheduler=scheduler,
+        name="jobspan",
+        silence_logs=50,
+    )
 
 
 def check_versions(client: Any) -> None:
@@ -164,5 +185,10 @@ def close(client: Any, *, own_cluster: bool) -> None:
     with contextlib.suppress(TimeoutError, OSError):
         client.close(timeout=5)
     if cluster is not None:
-        with contextlib.suppress(TimeoutError, OSError):
-            cluster.close(timeout=10)
+        _close_cluster(cluster)
+
+
+def _close_cluster(cluster: Any) -> None:
+    with contextlib.suppress(TimeoutError, OSError):
+        cluster.close(timeout=10)
+    shutil.rmtree(cluster.folder, ignore_errors=True)

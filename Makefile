@@ -7,13 +7,14 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak fuzz lint format bench bench-quick bench-report golden behaviours browser docs clean
+.PHONY: help demo test soak fuzz faults lint format bench bench-quick bench-report golden behaviours browser docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
 	@echo "make test    run the test suite"
 	@echo "make soak    run the tests that take long"
 	@echo "make fuzz    feed altered bytes to what reads entries and frames, by the million"
+	@echo "make faults  break everything that can break, and print what came of it"
 	@echo "make lint    check style, types and layers"
 	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
 	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
@@ -47,6 +48,10 @@ soak: $(STAMP)
 # Arguments: how many inputs, and a seed: make fuzz ARGS="1200000 7"
 fuzz: $(STAMP)
 	$(RUN) tests/hostile/fuzz.py $(ARGS)
+
+# Words choose rows: make faults ARGS="dask SIGKILL"; ARGS=--write puts the table into the documentation.
+faults: $(STAMP)
+	$(RUN) -m tests.faults $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

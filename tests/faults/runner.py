@@ -116,7 +116,7 @@ def run(row: Row, server: Any, seed: int = 0) -> Outcome:
             errors.seek(0)
             said = errors.read()
         seconds = time.monotonic() - begin
-        ended, problem = _verdict(output, code, said, spec)
+        ended, problem = _verdict(output, code, said, row)
         left = _left(mark, folder)
         return Outcome(row, ended, seconds, problem or left)
     finally:
@@ -173,7 +173,8 @@ def _interrupt(process: Any, seed: int) -> tuple[str, int | str]:
     return output, process.returncode
 
 
-def _verdict(output: str, code: int | str, said: str, spec: Any) -> tuple[str, str]:
+def _verdict(output: str, code: int | str, said: str, row: Row) -> tuple[str, str]:
+    spec = FAULTS[row.fault]
     if isinstance(code, str):
         return code, code
     lines = [line for line in output.splitlines() if line.startswith('{"ended"')]
@@ -185,7 +186,8 @@ def _verdict(output: str, code: int | str, said: str, spec: Any) -> tuple[str, s
         return name, f"{ended}\n{said[-1500:]}"
     if code != 0:
         return name, f"exit status {code}: {said[-1500:]}"
-    if "Fatal Python error" in said or "resource_tracker" in said:
+    crashed = "Fatal Python error" in said and "SIGSEGV" not in row.fault
+    if crashed or "resource_tracker" in said:
         return name, said[-1500:]
     return name, ""
 

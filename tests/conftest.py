@@ -23,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse names with an address, which are others in every process that collects them."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid}: give the parameter an id without its address")
+
+
 def _session(kind: type[Server]) -> Iterator[Server]:
     try:
         server = kind().start()

@@ -135,7 +135,11 @@ def test_arrow_refuses_what_it_would_change(tmp_path, frame):
     assert calls == [1, 1]
 
 
-@pytest.mark.parametrize("value", [lambda x: x + 1, {1, 2}, (1, [2]), *ARRAYS[:3]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [lambda x: x + 1, {1, 2}, (1, [2]), *ARRAYS[:3]],
+    ids=lambda value: type(value).__name__,
+)
 def test_pickle(value):
     found = through(PickleCodec(), value)
     if callable(value):

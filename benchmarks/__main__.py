@@ -7,10 +7,11 @@ nothing of the name that was asked for.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from benchmarks.contest import Case, Curve
 from benchmarks.runner.results import HEAD, DrawnCurve, Results, facts, table_line
@@ -43,8 +44,9 @@ def main() -> int:
         return 0
     results = Results(facts(), topics={topic.name: topic.about for topic in chosen})
     print(", ".join(f"{name} {value}" for name, value in results.facts.items()))
-    if os.getloadavg()[0] > 0.5:
-        print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
+    load = psutil.getloadavg()[0]
+    if load > 0.5:
+        print(f"The machine is busy (load {load:.1f}): figures will be off.")
     begin = time.monotonic()
     took: dict[str, float] = {}
     print(HEAD)
@@ -63,9 +65,9 @@ def main() -> int:
             results.curves.append(DrawnCurve.of(topic.name, curve, found))
             print(results.curves[-1].table(), flush=True)
             took[curve.name] = time.monotonic() - since
-    results.facts["took"] = f"{(time.monotonic() - begin) / 60:.1f} minutes, " + (
-        "one round of smaller loads" if given.quick else f"{rounds} rounds"
-    )
+    form = "one round of smaller loads" if given.quick else f"{rounds} rounds"
+    minutes = (time.monotonic() - begin) / 60
+    results.facts["took"] = f"{minutes:.1f} minutes, {form}, load before the run {load:.1f}"
     longest = sorted(took, key=lambda name: -took[name])[:8]
     print("Took longest: " + ", ".join(f"{name} {took[name]:.0f} s" for name in longest))
     print(f"{results.verdict()} ({results.facts['took']})")

@@ -9,7 +9,7 @@ from jobspan.calls import Batch
 from jobspan.outcomes import Outcome
 from jobspan.plans import Capabilities, Plan
 
-__all__ = ["Backend", "Executor", "SizesBatches"]
+__all__ = ["Backend", "Executor", "QueuesBatches", "SizesBatches"]
 
 
 @runtime_checkable
@@ -74,6 +74,15 @@ class SizesBatches(Protocol):
 
     def batch_size(self) -> int | None:
         """Return the size of the next batch; None: as the scheduler decides."""
+        ...
+
+
+@runtime_checkable
+class QueuesBatches(Protocol):
+    """What an executor may add whose engine queues what waits, and keeps it from busy workers."""
+
+    def room(self) -> int:
+        """Return how many batches may be in flight, however long they are."""
         ...
 
 

@@ -41,6 +41,8 @@ class Plan:
         How many calls may run at once, at least 1. Where `follow` holds, how many it is now.
     follow : bool
         The user asked for all there is (``n_jobs=-1``): follow the cluster as it grows.
+    batch_size : int or None
+        Calls in a batch; None: automatic.
     task_timeout : float or None
         Seconds that one call may run, from its own start.
     max_nbytes : int or None
@@ -57,6 +59,7 @@ class Plan:
 
     n_jobs: int
     follow: bool = False
+    batch_size: int | None = None
     task_timeout: float | None = None
     max_nbytes: int | None = 1 << 20
     mmap_mode: Literal["r", "c", "r+", "w+"] | None = "r"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobspan.ambient import Default, Settings, current
@@ -33,6 +33,8 @@ class Choice:
         Every shared setting: the argument's value, else the context's, else the default.
     level : int
         How many parallel calls enclose this one.
+    options : mapping
+        Options for this call of a backend that the context made.
     """
 
     backend: Backend
@@ -40,6 +42,7 @@ class Choice:
     n_jobs: int
     values: Mapping[str, Any]
     level: int
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve(arguments: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def choose(
     check_values(values)
     explicit = not isinstance(backend, Default) and backend is not None
     owned = False
+    call_options: Mapping[str, Any] = {}
     sharing = values["require"] == "sharedmem"
     if explicit:
         chosen, owned = _make(backend, options)
@@ -87,7 +91,7 @@ def choose(
         if isinstance(spec, str):
             chosen, owned = _make(spec, options)
         else:
-            chosen = spec
+            chosen, call_options = spec, _options_of_a_call(spec, options)
     else:
         chosen = _ambient(settings, values)
     n_jobs = values["n_jobs"]
@@ -105,6 +109,7 @@ def choose(
         n_jobs=read_n_jobs(n_jobs),
         values=values,
         level=settings.level,
+        options=call_options,
     )
 
 
@@ -113,6 +118,19 @@ def _make(spec: Any, options: dict[str, Any]) -> tuple[Backend, bool]:
         return shared_backend(spec), False
     made = make_backend(spec, options)
     return made, made is not spec
+
+
+def _options_of_a_call(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options if the context's backend takes them for a single call."""
+    taken = getattr(backend, "call_options", ())
+    unknown = sorted(options.keys() - set(taken))
+    if unknown:
+        raise TypeError(
+            f"Parallel({unknown[0]}={options[unknown[0]]!r}): backend {backend.name!r} of the "
+            f"context takes {', '.join(taken) or 'no options'} for a single call; pass it to "
+            "parallel_config, together with the backend"
+        )
+    return options
 
 
 def _instance(backend: Any) -> Backend:

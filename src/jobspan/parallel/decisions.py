@@ -37,18 +37,25 @@ ONE_CALL_ONLY = ("report",)
 """Settings of a call that those nested in it do not take over."""
 
 
-def plan_of(choice: Choice, n_jobs: int, *, follow: bool) -> Plan:
+def plan_of(choice: Choice, n_jobs: int, *, follow: bool, batch_size: int | str) -> Plan:
     """Return how a backend should open its executor."""
     values = choice.values
     return Plan(
         n_jobs=n_jobs,
         follow=follow,
+        batch_size=_batch_size(choice, batch_size),
         task_timeout=read_seconds("task_timeout", values["task_timeout"]),
         max_nbytes=read_bytes("max_nbytes", values["max_nbytes"]),
         mmap_mode=values["mmap_mode"],
         temp_folder=values["temp_folder"],
         inner_max_num_threads=values["inner_max_num_threads"],
+        options=choice.options,
     )
+
+
+def _batch_size(choice: Choice, given: int | str) -> int | None:
+    # A call that may be stopped for its time travels alone: it takes nobody with it.
+    return 1 if choice.values["task_timeout"] is not None else read_batch_size(given)
 
 
 def policy_of(
@@ -63,8 +70,6 @@ def policy_of(
 ) -> SchedulingPolicy:
     """Return how the scheduler should treat the calls."""
     values = choice.values
-    # A call that may be stopped for its time travels alone: it takes nobody with it.
-    alone = values["task_timeout"] is not None
     remote = choice.backend.capabilities.remote
     ahead = read_pre_dispatch(pre_dispatch, n_jobs)
     if remote and pre_dispatch == DEFAULT_PRE_DISPATCH:
@@ -73,7 +78,7 @@ def policy_of(
         ahead = sys.maxsize
     return SchedulingPolicy(
         ordered=ordered,
-        batch_size=1 if alone else read_batch_size(batch_size),
+        batch_size=_batch_size(choice, batch_size),
         target_seconds=REMOTE_TARGET_SECONDS if remote else LOCAL_TARGET_SECONDS,
         pre_dispatch=ahead,
         timeout=timeout,

@@ -481,7 +481,7 @@ max_pending, propagate, report
 
     def _open(self, n_jobs: int) -> Executor:
         if self._executor is None:
-            plan = plan_of(self._choice, n_jobs, follow=self.n_jobs < 0)
+            plan = plan_of(self._choice, n_jobs, follow=self.n_jobs < 0, batch_size=self.batch_size)
             self._executor = self._choice.backend.open(plan)
         return self._executor
 

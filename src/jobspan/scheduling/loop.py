@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeGuard
 
 from jobspan.calls import Batch, Call, CallContext, Recallable
 from jobspan.errors import ParallelTimeoutError
-from jobspan.executors import Executor, SizesBatches
+from jobspan.executors import Executor, QueuesBatches, SizesBatches
 from jobspan.outcomes import Failure, Outcome
 from jobspan.scheduling.batching import BatchSizer
 from jobspan.scheduling.failures import TaskFailure, raisable
@@ -143,6 +143,7 @@ class Scheduler:
     ) -> None:
         self._executor = executor
         self._sizing = executor if isinstance(executor, SizesBatches) else None
+        self._queueing = executor if isinstance(executor, QueuesBatches) else None
         self._context = context
         self._policy = policy
         self._source = iter(calls)
@@ -236,7 +237,10 @@ class Scheduler:
 
     def _room(self) -> int:
         executor = self._executor
-        room = executor.slots if self._sizer.short else executor.workers
+        if self._queueing is not None and self._policy.max_pending is None:
+            room = self._queueing.room()
+        else:
+            room = executor.slots if self._sizer.short else executor.workers
         if self._policy.pre_dispatch is not None:
             room = min(room, self._policy.pre_dispatch)
         if self._policy.bounded and self._policy.max_pending is not None:

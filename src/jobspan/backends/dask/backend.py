@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 from jobspan.ambient import Settings
 from jobspan.backends.addresses import shown_address
 from jobspan.backends.counting import jobs_asked_for
 from jobspan.backends.dask.connecting import (
-    check_versions,
     close,
     connect,
     distributed,
-    inside_task,
     start_cluster,
+    workers_reachable,
 )
 from jobspan.backends.dask.executor import DaskExecutor
+from jobspan.backends.dask.options import TASK_OPTIONS, TaskOptions
+from jobspan.backends.dask.pool import inside_task
+from jobspan.backends.dask.reporting import PerformanceReport
+from jobspan.backends.dask.versions import check_versions
 from jobspan.cores import cpu_count
 from jobspan.plans import Capabilities, Plan
 from jobspan.transport.content import ContentStore
@@ -39,31 +43,38 @@ class DaskBackend:
         this process; else a cluster on this machine, started and closed with the backend.
     client : distributed.Client, optional
         A live client, which stays open.
+    security : distributed.Security, optional
+        The certificates for a ``tls://`` address; Dask's own configuration where not given.
     connect_timeout : float
         Seconds to wait for the scheduler, and for the first worker.
     n_workers : int, optional
         Workers of a cluster on this machine; all cores where it is not given.
     cluster_options : mapping, optional
         Further arguments for `distributed.LocalCluster`.
-    resources, priority, workers, allow_other_workers, retries
-        Passed through to Dask with every task.
+    resources, priority, workers, allow_other_workers, annotations
+        Passed through to Dask with every task; ``Parallel`` takes them for a single call.
+    performance_report : str or PathLike, optional
+        The file for Dask's own page about what the cluster did while the backend was open, or,
+        passed to ``Parallel``, during one call.
     scheduler_host, wait_for_workers_timeout, scatter
         joblib's names: for `address`, `connect_timeout`, and data that is scattered beforehand,
         which needs no naming here.
 
     Notes
     -----
-    Threads and processes: used by one thread at a time; several backends may share a cluster.
+    Threads and processes: several threads may open executors; several backends may share a cluster.
     """
 
     name = "dask"
     capabilities = Capabilities(remote=True)
+    call_options = (*TASK_OPTIONS, "performance_report")
 
     def __init__(
         self,
         address: str | None = None,
         *,
         client: Any = None,
+        security: Any = None,
         connect_timeout: float = CONNECT_SECONDS,
         n_workers: int | None = None,
         cluster_options: Mapping[str, Any] | None = None,
@@ -71,6 +82,8 @@ class DaskBackend:
         priority: int | None = None,
         workers: Any = None,
         allow_other_workers: bool | None = None,
+        annotations: Mapping[str, Any] | None = None,
+        performance_report: str | PathLike[str] | None = None,
         scheduler_host: str | None = None,
         wait_for_workers_timeout: float | None = None,
         scatter: Any = None,
@@ -78,21 +91,25 @@ class DaskBackend:
         distributed()
         self._address = address or scheduler_host
         self._given = client
+        self._security = security
         self._timeout = wait_for_workers_timeout or connect_timeout
         self._n_workers = n_workers
         self._cluster_options = dict(cluster_options or {})
-        options = {
+        self._task_options = {
             "resources": resources,
             "priority": priority,
             "workers": workers,
             "allow_other_workers": allow_other_workers,
+            "annotations": annotations,
         }
-        self._task_options = {name: value for name, value in options.items() if value is not None}
-        self._lock = threading.Lock()
+        self._report_path = performance_report
+        self._report: PerformanceReport | None = None
+        self._lock = threading.RLock()
         self._client: Any = None
         self._owned = False
         self._own_cluster = False
-        self._scattered: ContentStore | None = None
+        self._direct: bool | None = None
+        self._content: ContentStore | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown_address(self._address)!r})"
@@ -101,7 +118,8 @@ class DaskBackend:
         """Return how many threads the workers have, or as many of them as were asked for."""
         if n_jobs > 0:
             return n_jobs
-        return jobs_asked_for(n_jobs, available=max(1, self._threads(self._connected())))
+        threads = sum(self._connected().nthreads().values())
+        return jobs_asked_for(n_jobs, available=max(1, threads))
 
     def nested(self, settings: Settings) -> Settings:
         """Return settings under which inner calls run on the same cluster."""
@@ -109,44 +127,66 @@ class DaskBackend:
 
     def open(self, plan: Plan) -> DaskExecutor:
         """Connect, if need be, and return an executor."""
-        client = self._connected()
-        assert self._scattered is not None
-        return DaskExecutor(client, plan, self._scattered, self._task_options, self._timeout)
+        with self._lock:
+            client = self._connected()
+            assert self._content is not None
+            if self._direct is None:
+                self._direct = workers_reachable(client)
+        given = {**self._task_options, **plan.options}
+        path = given.pop("performance_report", None)
+        report = None if path is None else PerformanceReport(client, path)
+        return DaskExecutor(
+            client,
+            plan,
+            self._content,
+            TaskOptions(given),
+            self._timeout,
+            direct=bool(self._direct),
+            check=lambda addresses: check_versions(client, addresses),
+            ended=None if report is None else report.close,
+        )
 
     def close(self) -> None:
         """Drop what was scattered; close the client and the cluster that were made here."""
         with self._lock:
             client, self._client = self._client, None
-            scattered, self._scattered = self._scattered, None
-            if scattered is not None:
-                scattered.clear()
+            content, self._content = self._content, None
+            report, self._report = self._report, None
+            self._direct = None
+            if report is not None:
+                report.close()
+            if content is not None:
+                content.clear()
             if client is not None and self._owned:
                 close(client, own_cluster=self._own_cluster)
 
     def _connected(self) -> Any:
         with self._lock:
-            if self._client is None or self._client.status in ("closed", "closing"):
-                self._client = self._connect()
-                client = self._client
-                self._scattered = ContentStore(
-                    lambda array: client.scatter(array, hash=False),
+            client = self._client
+            if client is None or client.status in ("closed", "closing") or self._elsewhere(client):
+                self._client = client = self._connect()
+                self._direct = None
+                self._content = ContentStore(
+                    lambda array: client.scatter(array, hash=False, direct=bool(self._direct)),
                     lambda future: future.status == "finished",
                 )
-            return self._client
+                if self._report_path is not None:
+                    self._report = PerformanceReport(client, self._report_path)
+            return client
+
+    def _elsewhere(self, client: Any) -> bool:
+        """Whether this thread runs a task of another cluster than `client` is connected to."""
+        if self._given is not None or self._address is not None or not inside_task():
+            return False
+        return client is not distributed().get_client()
 
     def _connect(self) -> Any:
         self._owned = self._own_cluster = False
         if self._given is not None:
-            check_versions(self._given)
             return self._given
         if self._address is not None:
-            client = connect(self._address, self._timeout)
+            client = connect(self._address, self._timeout, self._security)
             self._owned = True
-            try:
-                check_versions(client)
-            except BaseException:
-                close(client, own_cluster=False)
-                raise
             return client
         package = distributed()
         if inside_task():
@@ -157,7 +197,3 @@ class DaskBackend:
             client = start_cluster(self._n_workers or cpu_count(), self._cluster_options)
             self._owned = self._own_cluster = True
             return client
-
-    @staticmethod
-    def _threads(client: Any) -> int:
-        return sum(client.nthreads().values())

@@ -12,25 +12,15 @@ from jobspan.backends.addresses import shown_address, without_credentials
 from jobspan.errors import (
     BackendUnreachableError,
     MissingExtraError,
-    VersionMismatchError,
 )
 
-__all__ = ["check_versions", "connect", "inside_task", "start_cluster"]
+__all__ = ["close", "connect", "distributed", "start_cluster", "workers_reachable"]
 
 START_SECONDS = 60
 """How long the workers of a cluster on this machine may take to start."""
 
-_PROBE = """
-def probe():
-    import sys
-    facts = {"Python": "%d.%d" % sys.version_info[:2]}
-    for name in ("jobspan", "cloudpickle"):
-        try:
-            facts[name] = __import__(name).__version__
-        except ImportError:
-            facts[name] = None
-    return facts
-"""
+REACH_SECONDS = 1.0
+"""How long a worker may take to be reached directly; else its results come by the scheduler."""
 
 
 def distributed() -> Any:
@@ -48,19 +38,7 @@ def distributed() -> Any:
     return package
 
 
-def inside_task() -> bool:
-    """Whether this thread runs a task of a Dask worker."""
-    package = sys.modules.get("distributed")
-    if package is None:
-        return False
-    try:
-        package.get_worker()
-    except ValueError:
-        return False
-    return True
-
-
-def connect(address: str, timeout: float) -> Any:
+def connect(address: str, timeout: float, security: Any = None) -> Any:
     """Return a client of the scheduler at an address.
 
     Raises
@@ -74,6 +52,8 @@ def connect(address: str, timeout: float) -> Any:
         arguments: dict[str, Any] = {"scheduler_file": target}
     else:
         arguments = {"address": target if "://" in target else f"tcp://{target}"}
+    if security is not None:
+        arguments["security"] = security
     try:
         return package.Client(**arguments, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -155,28 +135,24 @@ def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
     )
 
 
-def check_versions(client: Any) -> None:
-    """Refuse workers that could not understand what they are sent.
+def workers_reachable(client: Any) -> bool:
+    """Whether workers can be reached from here without the scheduler in between."""
+    package = distributed()
+    workers = list(client.nthreads())
+    if not workers:
+        return False
 
-    Raises
-    ------
-    VersionMismatchError
-        If jobspan is missing there, or versions differ in what matters.
-    """
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(_PROBE, namespace)
-    here = namespace["probe"]()
-    for worker, there in client.run(namespace["probe"]).items():
-        if there["jobspan"] is None:
-            raise VersionMismatchError(
-                f"Dask worker {worker} has no jobspan; install jobspan=={here['jobspan']} there"
-            )
-        for name, version in here.items():
-            if there[name] != version:
-                raise VersionMismatchError(
-                    f"Dask worker {worker} has {name} {there[name]}, this process {version}; they "
-                    "must be the same"
-                )
+    async def reach() -> None:
+        comm = await package.core.connect(
+            workers[0], timeout=REACH_SECONDS, **client.connection_args
+        )
+        await comm.close()
+
+    try:
+        client.sync(reach)
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return True
 
 
 def close(client: Any, *, own_cluster: bool) -> None:

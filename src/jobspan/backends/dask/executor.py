@@ -1,4 +1,4 @@
-"""The executor on a Dask cluster: a task a batch, pulled by a queue that the client fills."""
+"""The executor on a Dask cluster: a task a batch, its outcome pulled from a queue."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobspan.backends.dask.connecting import distributed, inside_task
+from jobspan.backends.dask.arrivals import Arrival, Arrivals
+from jobspan.backends.dask.options import TaskOptions
+from jobspan.backends.dask.output import replay
+from jobspan.backends.dask.pool import leave_pool
+from jobspan.backends.dask.reruns import Reruns
 from jobspan.backends.dask.running import run_batch
+from jobspan.backends.dask.sending import Parcel, Sender
 from jobspan.calls import Batch
 from jobspan.errors import (
     BackendUnreachableError,
@@ -21,30 +25,48 @@ from jobspan.errors import (
 )
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
-from jobspan.transport.batches import BatchEncoder, decode_ran
-from jobspan.transport.content import ContentStore, SharedOnce
-from jobspan.transport.protocol import EncodedBatch
+from jobspan.transport.batches import decode_ran
+from jobspan.transport.content import ContentStore
 from jobspan.transport.remote import UNDECODED
 
 __all__ = ["DaskExecutor"]
 
-IN_FLIGHT = 4
-"""Short batches in flight for each thread of a worker: the scheduler's round trip is long."""
+SLICE_SECONDS = 0.5
+"""How often a waiting executor looks whether the cluster is still there."""
 
-LOOK_SECONDS = 1.0
-"""How often the number of workers is asked for."""
+QUEUED_SECONDS = 10.0
+"""So much work is kept in flight for each thread: from what waits, an adaptive cluster learns that
+it should grow, and a scheduler keeps it until a worker is free."""
+
+SHORT_SECONDS = 0.02
+DEPTH_OF_SHORT = 4
+"""Automatic batches that are still so short grow; not many of them are sent meanwhile."""
+
+DEEPEST = 128
+"""Batches in flight for each thread, at most: a round trip takes milliseconds."""
+
+IN_FLIGHT_BYTES = 64 << 20
+"""What the arguments and results of all batches in flight may come to, beyond one a thread."""
+
+MESSAGE_BYTES = 4 << 20
+"""No message to the scheduler is larger."""
+
+SENDINGS = 5
+"""How often a batch is sent for which something was lost that was not its fault."""
 
 
 class _Task:
     """A batch on the cluster, or one call of a batch whose worker died."""
 
-    __slots__ = ("batch", "future", "lost", "sent")
+    __slots__ = ("batch", "future", "held", "sendings", "size", "suspect")
 
-    def __init__(self, batch: Batch, lost: int = 0) -> None:
+    def __init__(self, batch: Batch, *, suspect: bool = False) -> None:
         self.batch = batch
+        self.suspect = suspect
         self.future: Any = None
-        self.lost = lost
-        self.sent = 0
+        self.held: Any = None
+        self.sendings = 0
+        self.size = 0
 
 
 class DaskExecutor:
@@ -56,12 +78,18 @@ class DaskExecutor:
         The connection.
     plan : Plan
         The settings.
-    scattered : ContentStore
+    content : ContentStore
         The buffers that are on the cluster already.
-    task_options : mapping
-        Passed through to Dask with every task.
+    options : TaskOptions
+        What is passed through to Dask with every task.
     connect_timeout : float
-        Seconds to wait for the first worker.
+        Seconds to wait for a first worker, or for a scheduler that is gone.
+    direct : bool
+        Whether workers can be reached from here.
+    check : callable
+        Given the addresses of workers that it has not seen, refuses those that cannot be used.
+    ended : callable or None
+        Called when the executor is closed.
 
     Notes
     -----
@@ -73,147 +101,186 @@ class DaskExecutor:
         self,
         client: Any,
         plan: Plan,
-        scattered: ContentStore,
-        task_options: Mapping[str, Any],
+        content: ContentStore,
+        options: TaskOptions,
         connect_timeout: float,
+        *,
+        direct: bool,
+        check: Callable[[set[str]], None],
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._plan = plan
-        self._task_options = task_options
-        self._shared = SharedOnce(scattered)
-        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
-        self._token = ""
-        self._waiting: list[_Task] = []
+        self._options = options
+        self._connect_timeout = connect_timeout
+        self._direct = direct
+        self._check = check
+        self._ended = ended
+        self._sender = Sender(plan, content)
+        self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._tasks: dict[str, _Task] = {}
-        self._rerun: dict[int, tuple[Batch, dict[int, Any], dict[int, Failure], float]] = {}
-        self._events: SimpleQueue[str | None] = SimpleQueue()
-        self._prefix = f"jobspan-{os.urandom(6).hex()}"
+        self._refused: list[tuple[Batch, Failure]] = []
+        self._reruns = Reruns()
+        self._run = f"0{os.urandom(6).hex()}"
         self._serial = 0
-        self._threads = 0
-        self._looked = 0.0
+        self._seconds: float | None = None
+        self._bytes = 0.0
+        self._missing_since: float | None = None
+        self._told = False
+        self._woken = False
         self._closed = False
-        self._connect_timeout = connect_timeout
-        self._seceded = inside_task()
-        if self._seceded:
-            distributed().secede()
-        self._await_workers()
+        self._seen: set[str] = set()
+        self._come_back = leave_pool()
+        self._arrivals = Arrivals(client, direct=direct, fits=options.fits)
+        try:
+            while not self._arrivals.threads:
+                self._arrivals.wait(0.1)
+                self._look_after()
+            self._look_after()
+        except BaseException:
+            self.close()
+            raise
 
     # --- how much there is to use ------------------------------------------------------
-
-    def _await_workers(self) -> None:
-        deadline = time.monotonic() + self._connect_timeout
-        told = False
-        while not self._look():
-            if not told:
-                warnings.warn(
-                    f"the Dask cluster has no workers; waiting {self._connect_timeout:g} s for one",
-                    JobspanWarning,
-                    stacklevel=6,
-                )
-                told = True
-            if time.monotonic() > deadline:
-                self._leave()
-                raise BackendUnreachableError(
-                    f"the Dask cluster at {self._client.scheduler.addr} has no workers after "
-                    f"{self._connect_timeout:g} s; start some with 'dask worker', or pass a "
-                    "longer connect_timeout="
-                )
-            time.sleep(0.1)
-
-    def _look(self) -> int:
-        """Return how many threads the workers have, as of a moment ago."""
-        now = time.monotonic()
-        if now - self._looked > LOOK_SECONDS or not self._threads:
-            self._threads = sum(self._client.nthreads().values())
-            self._looked = now
-        return self._threads
 
     @property
     def workers(self) -> int:
         """How many threads there are, or as many as were asked for."""
-        threads = max(1, self._look())
+        threads = max(1, self._arrivals.threads)
         return threads if self._plan.follow else max(1, min(self._plan.n_jobs, threads))
 
     @property
     def slots(self) -> int:
         """How many tasks in flight hide the round trip; n_jobs caps what runs."""
-        workers = self.workers
-        return IN_FLIGHT * workers if workers == self._threads else workers
+        return self._in_flight(DEPTH_OF_SHORT)
+
+    def room(self) -> int:
+        """Return how many batches may be in flight, long ones too: Dask's scheduler queues them."""
+        return self._in_flight(self._depth())
+
+    def _in_flight(self, depth: int) -> int:
+        threads = max(1, self._arrivals.threads)
+        if not self._plan.follow and self._plan.n_jobs < threads:
+            return self._plan.n_jobs
+        if self._bytes:
+            return min(threads * depth, max(threads, int(IN_FLIGHT_BYTES / self._bytes)))
+        return threads * depth
+
+    def _depth(self) -> int:
+        seconds = self._seconds
+        if seconds is None:
+            return 2
+        if self._plan.batch_size is None and seconds < SHORT_SECONDS:
+            return DEPTH_OF_SHORT
+        return max(2, min(DEEPEST, int(QUEUED_SECONDS / max(seconds, 1e-6))))
+
+    def _look_after(self) -> None:
+        """Refuse workers that cannot be used; give up where scheduler or workers are gone."""
+        running = self._client.status == "running"
+        if running and self._arrivals.threads:
+            self._missing_since, self._told = None, False
+            new = self._arrivals.addresses.keys() - self._seen
+            if new:
+                self._seen |= new
+                self._check(new)
+            return
+        now = time.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+        waited = now - self._missing_since
+        if running and not self._told and waited > 2 * SLICE_SECONDS:
+            self._told = True
+            warnings.warn(
+                f"the Dask cluster has no workers{self._options.wanted}; waiting "
+                f"{self._connect_timeout:g} s for one",
+                JobspanWarning,
+                stacklevel=2,
+            )
+        if waited > self._connect_timeout or self._client.status == "closed":
+            raise self._gone(running=running)
+
+    def _gone(self, *, running: bool) -> BackendUnreachableError:
+        left = f" with {len(self._tasks)} batches unfinished" if self._tasks else ""
+        if running:
+            return BackendUnreachableError(
+                f"the Dask cluster at {self._options.address(self._client)} has no workers"
+                f"{self._options.wanted} after {self._connect_timeout:g} s{left}; start some with "
+                "'dask worker', or pass a longer connect_timeout="
+            )
+        return BackendUnreachableError(
+            f"the Dask scheduler at {self._options.address(self._client)} is gone{left}. Start it "
+            "again, and the run with it; with memory= what was computed is not computed again"
+        )
 
     # --- out ---------------------------------------------------------------------------
 
     def submit(self, batch: Batch) -> None:
         """Take a batch; it is sent with the next look at what is completed."""
-        if batch.context.token != self._token:
-            self._token = batch.context.token
-            self._shared.begin()
+        self._sender.begin(batch.context.token)
         self._waiting.append(_Task(batch))
 
     def _flush(self) -> None:
-        """Send what waits, in one message to the scheduler where that can be."""
-        waiting, self._waiting = self._waiting, []
-        if self._suspects and not any(task.lost for task in self._tasks.values()):
+        """Send what waits, in few messages to the scheduler."""
+        if self._suspects and not any(task.suspect for task in self._tasks.values()):
             # One at a time: the call that is running when a worker dies is the one to blame.
-            waiting.append(self._suspects.popleft())
-        keys: list[str] = []
-        tasks: list[_Task] = []
-        blobs: list[EncodedBatch] = []
-        for task in waiting:
-            self._serial += 1
-            key = f"{_name(task.batch)}-{self._prefix}-{self._serial}"
+            self._waiting.append(self._suspects.popleft())
+        message: list[tuple[_Task, Parcel]] = []
+        size = 0
+        while self._waiting and self._client.status == "running":
+            task = self._waiting.popleft()
             try:
-                encoded = self._encoder.encode(task.batch)
+                parcel = self._sender.encode(task.batch)
             except TransportError as error:
-                self._refuse(task, key, error)
+                self._refuse(task.batch, error)
                 continue
-            task.sent = len(encoded.batch.payload)
-            self._tasks[key] = task
-            references = encoded.all_references()
-            if references:
-                self._send_one(key, task, encoded, references)
-            else:
-                keys.append(key)
-                tasks.append(task)
-                blobs.append(encoded.picklable())
-        if blobs:
-            mode, limit = self._plan.mmap_mode, self._plan.task_timeout
-            futures = self._client.map(
-                _runner(mode, limit), blobs, key=keys, pure=False, **self._task_options
+            message.append((task, parcel))
+            size += parcel.size
+            if size > MESSAGE_BYTES:
+                self._send(message)
+                message, size = [], 0
+        if message:
+            self._send(message)
+
+    def _send(self, message: list[tuple[_Task, Parcel]]) -> None:
+        columns: list[list[Any]] = [[], [], [], []]
+        keys: list[str] = []
+        for task, parcel in message:
+            self._serial += 1
+            keys.append(f"{_name(task.batch)}-{self._run}-{self._serial}")
+            body: Any = parcel.body
+            if parcel.loose is not None:
+                body = task.held = self._client.scatter(
+                    bytes(parcel.loose), hash=False, direct=self._direct
+                )
+            task.size = parcel.size
+            task.sendings += 1
+            values = (
+                parcel.head,
+                body,
+                self._sender.handles(parcel.head_places),
+                self._sender.handles(parcel.places),
             )
-            for key, task, future in zip(keys, tasks, futures, strict=True):
-                self._follow(key, task, future)
-
-    def _send_one(
-        self, key: str, task: _Task, encoded: EncodedBatch, references: list[int]
-    ) -> None:
-        """Send a batch with its scattered buffers as dependencies, renumbered."""
-        places = {index: place for place, index in enumerate(references)}
-        future = self._client.submit(
-            run_batch,
-            encoded.picklable(places),
-            self._plan.mmap_mode,
-            self._plan.task_timeout,
-            *(self._shared.handles[index] for index in references),
-            key=key,
-            pure=False,
-            **self._task_options,
-        )
-        self._follow(key, task, future)
-
-    def _follow(self, key: str, task: _Task, future: Any) -> None:
-        task.future = future
-        future.add_done_callback(lambda _future: self._events.put(key))
-
-    def _refuse(self, task: _Task, key: str, error: TransportError) -> None:
-        """Find out which calls of a batch cannot be sent; send the others one by one."""
-        batch = task.batch
-        if len(batch.calls) == 1:
-            task.future = Failure(error)
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        with self._options.annotated():
+            futures = self._client.map(
+                run_batch, *columns, key=keys, pure=False, **self._options.arguments
+            )
+        sent = dict(zip(keys, futures, strict=True))
+        for key, (task, _) in zip(keys, message, strict=True):
+            task.future = sent[key]
             self._tasks[key] = task
-            self._events.put(key)
-            return
-        self._split(batch)
+        self._arrivals.follow(sent)
+
+    def _refuse(self, batch: Batch, error: TransportError) -> None:
+        """Settle a call that cannot be sent; send the others of its batch one by one."""
+        if self._client.status != "running":
+            raise self._gone(running=False) from error
+        if len(batch.calls) > 1:
+            self._waiting.extend(_Task(single) for single in self._reruns.split(batch))
+        else:
+            self._refused.append((batch, Failure(error)))
 
     # --- back --------------------------------------------------------------------------
 
@@ -222,120 +289,101 @@ class DaskExecutor:
         outcomes: list[Outcome] = []
         deadline = None if timeout is None else time.monotonic() + timeout
         while not outcomes:
-            while self._waiting or (
-                self._suspects and not any(task.lost for task in self._tasks.values())
-            ):
-                self._flush()
-            if not self._tasks:
+            self._flush()
+            while self._refused:
+                batch, failure = self._refused.pop()
+                self._arrived(batch, Outcome.of_failure(batch.number, 1, failure), outcomes)
+            if outcomes or not (self._tasks or self._waiting or self._suspects):
                 break
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                key = self._events.get(timeout=left)
-            except Empty:
+            left = SLICE_SECONDS
+            if deadline is not None:
+                left = min(left, max(0.0, deadline - time.monotonic()))
+            for arrival in self._arrivals.wait(left):
+                task = self._tasks.pop(arrival.key, None)
+                if task is not None:
+                    self._settle(task, arrival, outcomes)
+            if not outcomes:
+                self._look_after()
+            if self._woken or (deadline is not None and time.monotonic() >= deadline):
                 break
-            if key is None:
-                break
-            keys = [key]
-            while True:
-                try:
-                    key = self._events.get_nowait()
-                except Empty:
-                    break
-                if key is not None:
-                    keys.append(key)
-            self._take(keys, outcomes)
+        self._woken = False
         return outcomes
 
-    def _take(self, keys: list[str], outcomes: list[Outcome]) -> None:
-        tasks = [self._tasks.pop(key) for key in keys if key in self._tasks]
-        finished = [
-            task
-            for task in tasks
-            if not isinstance(task.future, Failure) and task.future.status == "finished"
-        ]
-        values = self._client.gather([task.future for task in finished], errors="skip")
-        if len(values) != len(finished):  # lost on the way: asked for one by one
-            values = [_gathered(task.future) for task in finished]
-        results = dict(zip(map(id, finished), values, strict=True))
-        for task in tasks:
-            self._settle(task, results.get(id(task)), outcomes)
-
-    def _settle(self, task: _Task, result: Any, outcomes: list[Outcome]) -> None:
+    def _settle(self, task: _Task, arrival: Arrival, outcomes: list[Outcome]) -> None:
         batch, size = task.batch, len(task.batch.calls)
-        if result is not None and not isinstance(result, BaseException):
-            worker, encoded = result
-            ran = decode_ran(encoded, size, _itself)
-            if UNDECODED in ran.failures:
-                failure = ran.failures[UNDECODED]
-                if size > 1:
-                    self._split(batch)
-                else:
-                    self._arrived(Outcome.of_failure(batch.number, size, failure), batch, outcomes)
-                return
-            received = encoded.size
-            outcome = Outcome(
-                batch.number,
-                ran.values,
-                ran.failures,
-                worker,
-                ran.started,
-                ran.seconds,
-                task.sent,
-                received,
-            )
-            self._arrived(outcome, batch, outcomes)
+        if arrival.status == "finished":
+            self._take(task, arrival.value, outcomes)
             return
-        failure = task.future if isinstance(task.future, Failure) else _failure(task.future)
-        if failure.kind is FailureKind.LOST and not task.lost:
+        if arrival.status == "error" and type(arrival.value).__name__ != "KilledWorker":
+            problem = TransportError(
+                f"the batch could not be run by a Dask worker: {arrival.value!r}"
+            )
+            self._arrived(batch, Outcome.of_failure(batch.number, size, Failure(problem)), outcomes)
+            return
+        if arrival.status != "error" and task.sendings < SENDINGS:
+            # Lost with the connection, or because a worker died with what had been scattered.
+            self._waiting.append(task)
+            return
+        if not task.suspect:
             # A call that only stood beside the one that killed the worker is not at fault.
-            self._split(batch, lost=1)
-            return
-        self._arrived(Outcome.of_failure(batch.number, size, failure), batch, outcomes)
-
-    def _split(self, batch: Batch, lost: int = 0) -> None:
-        """Run the calls of a batch again, each alone; the outcome is put together at the end."""
-        if batch.number not in self._rerun:
-            self._rerun[batch.number] = (batch, {}, {}, 0.0)
-        for offset, call in enumerate(batch.calls):
-            single = Batch(batch.number, batch.first + offset, (call,), batch.context, offset)
-            (self._suspects if lost else self._waiting).append(_Task(single, lost))
-
-    def _arrived(self, outcome: Outcome, batch: Batch, outcomes: list[Outcome]) -> None:
-        """Hand an outcome on, or put it into its place in a batch that was run call by call."""
-        known = self._rerun.get(batch.number)
-        if known is None:
-            outcomes.append(outcome)
-            return
-        whole, values, failures, seconds = known
-        offset = batch.first - whole.first
-        values[offset] = outcome.values[0]
-        if outcome.failures:
-            failures[offset] = outcome.failures[0]
-        seconds += outcome.seconds
-        self._rerun[batch.number] = (whole, values, failures, seconds)
-        if len(values) == len(whole.calls):
-            del self._rerun[batch.number]
-            ordered = [values[place] for place in range(len(values))]
-            outcomes.append(
-                Outcome(whole.number, ordered, failures, outcome.worker, outcome.started, seconds)
+            self._suspects.extend(
+                _Task(single, suspect=True) for single in self._reruns.split(batch)
             )
+            return
+        lost = WorkerLostError(
+            f"the Dask worker that ran the call died: {arrival.value or arrival.status}"
+        )
+        failure = Failure(lost, kind=FailureKind.LOST)
+        self._arrived(batch, Outcome.of_failure(batch.number, size, failure), outcomes)
+
+    def _take(self, task: _Task, value: Any, outcomes: list[Outcome]) -> None:
+        batch = task.batch
+        worker, encoded, output = value
+        if output:
+            replay(output)
+        ran = decode_ran(encoded, len(batch.calls), _writable)
+        undecoded = ran.failures.get(UNDECODED)
+        if undecoded is not None:
+            if len(batch.calls) > 1:
+                self._waiting.extend(_Task(single) for single in self._reruns.split(batch))
+            else:
+                outcome = Outcome.of_failure(batch.number, 1, undecoded)
+                self._arrived(batch, outcome, outcomes)
+            return
+        self._bytes += 0.2 * (task.size + encoded.size - self._bytes)
+        seconds = self._seconds
+        self._seconds = ran.seconds if seconds is None else seconds + 0.2 * (ran.seconds - seconds)
+        outcome = Outcome(
+            batch.number,
+            ran.values,
+            ran.failures,
+            worker,
+            ran.started,
+            ran.seconds,
+            task.size,
+            encoded.size,
+        )
+        self._arrived(batch, outcome, outcomes)
+
+    def _arrived(self, batch: Batch, outcome: Outcome, outcomes: list[Outcome]) -> None:
+        whole = self._reruns.settled(batch, outcome)
+        if whole is not None:
+            outcomes.append(whole)
 
     # --- the end -----------------------------------------------------------------------
 
     def wake(self) -> None:
         """Make a waiting `completed` return; from any thread."""
-        self._events.put(None)
+        self._woken = True
+        self._arrivals.wake()
 
     def cancel(self) -> None:
         """Cancel all tasks and let them go."""
         self._waiting.clear()
         self._suspects.clear()
-        self._rerun.clear()
-        futures = [
-            task.future
-            for task in self._tasks.values()
-            if task.future is not None and not isinstance(task.future, Failure)
-        ]
+        self._refused.clear()
+        self._reruns.clear()
+        futures = [task.future for task in self._tasks.values()]
         self._tasks.clear()
         if futures and self._client.status == "running":
             self._client.cancel(futures, force=True)
@@ -348,52 +396,24 @@ class DaskExecutor:
         try:
             self.cancel()
         finally:
-            self._shared.close()
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._seceded:
-            self._seceded = False
-            distributed().rejoin()
-
-
-class _runner:  # noqa: N801 - a function with its settings, which Dask pickles once a message
-    def __init__(self, mode: str | None, limit: float | None) -> None:
-        self._mode = mode
-        self._limit = limit
-
-    def __call__(self, encoded: EncodedBatch) -> Any:
-        return run_batch(encoded, self._mode, self._limit)
+            self._arrivals.close()
+            self._sender.close()
+            if self._ended is not None:
+                self._ended()
+            if self._come_back is not None:
+                self._come_back()
 
 
-def _itself(reference: Any) -> Any:
-    """Return the buffer of a result, its own reference here, as one that can be written."""
-    return bytearray(reference)
+def _writable(buffer: Any) -> Any:
+    """Return the buffer of a result as one that can be written."""
+    view = memoryview(buffer)
+    return bytearray(view) if view.readonly else view
 
 
 def _name(batch: Batch) -> str:
     """Return what Dask's dashboard shows for a batch: its function's name."""
-    function = batch.calls[0][0]
+    function: Mapping[str, Any] | Any = batch.calls[0][0]
+    while hasattr(function, "func"):  # functools.partial, a cached function
+        function = function.func
     name = getattr(function, "__name__", None) or type(function).__name__
     return str(name).strip("<>").replace("-", "_")
-
-
-def _gathered(future: Any) -> Any:
-    try:
-        return future.result(timeout=60)
-    except Exception as error:  # noqa: BLE001 - it becomes the call's outcome
-        return error
-
-
-def _failure(future: Any) -> Failure:
-    """Return the failure that a future which did not finish stands for."""
-    if future.status == "error":
-        error = future.exception()
-        if type(error).__name__ == "KilledWorker":
-            lost = WorkerLostError(f"the Dask worker that ran the call died: {error}")
-            return Failure(lost, kind=FailureKind.LOST)
-        return Failure(TransportError(f"the batch could not be run by a Dask worker: {error!r}"))
-    lost = WorkerLostError(
-        f"the call's task is {future.status} on the Dask cluster: its worker or the scheduler died"
-    )
-    return Failure(lost, kind=FailureKind.LOST)

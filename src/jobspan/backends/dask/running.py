@@ -2,58 +2,152 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import threading
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+from jobspan.backends.dask.output import Output, captured
+from jobspan.backends.dask.pool import run_for_another, stop
 from jobspan.calls import Call, CallContext
 from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind
 from jobspan.transport.batches import EncodedRan
-from jobspan.transport.protocol import EncodedBatch
+from jobspan.transport.protocol import Encoded, EncodedBatch
 from jobspan.transport.remote import run_encoded
 from jobspan.worker.context import entered
-from jobspan.worker.run import Ran, run_calls
+from jobspan.worker.run import Ran, failure_of, run_calls
 
-__all__ = ["run_batch"]
+__all__ = ["Head", "run_batch"]
+
+LOOK_SECONDS = 0.05
+"""How often a batch looks whether it was cancelled."""
 
 
-def run_batch(
-    encoded: EncodedBatch, mode: str | None, task_timeout: float | None, *shared: Any
-) -> tuple[str, EncodedRan]:
-    """Run a batch; return the worker's name and what came of it.
+class Head(NamedTuple):
+    """What batches of the same functions have in common.
 
     Parameters
     ----------
-    encoded : EncodedBatch
-        The batch; its references are indexes into `shared`.
+    functions : sequence of (digest, payload or place, places)
+        The functions; a payload that was scattered is named by its place among the buffers, and
+        so are the buffers of each function.
+    token : str
+        Names the context.
+    context : bytes
+        The context.
     mode : str or None
         How shared buffers arrive.
     task_timeout : float or None
         Seconds after which a call is given up.
-    *shared : buffer
-        What was scattered.
+    log_level : int or None
+        The level of the caller's root logger.
+    caller : dict
+        Where the caller's output goes.
     """
-    name, identity = _worker()
-    run = None
-    if task_timeout is not None:
-        limit = task_timeout
 
-        def run(context: CallContext, calls: Iterable[Call], size: int) -> Ran:
-            return _run_within(limit, context, calls, size, identity)
+    functions: Sequence[tuple[str, bytes | int, Sequence[int]]]
+    token: str
+    context: bytes
+    mode: str | None
+    task_timeout: float | None
+    log_level: int | None
+    caller: dict[str, Any]
 
-    return name, run_encoded(encoded, shared, mode, identity, run)
+
+def run_batch(
+    head: bytes, body: Any, head_buffers: Sequence[Any] | None, buffers: Sequence[Any] | None
+) -> tuple[str, EncodedRan, Output]:
+    """Run a batch; return the worker's name, what came of it, and what was printed.
+
+    Parameters
+    ----------
+    head : bytes
+        A `Head`, pickled.
+    body : bytes or buffer
+        The payload of the calls.
+    head_buffers, buffers : sequence of buffers or None
+        What was scattered for the functions, and for the calls.
+    """
+    common: Head = pickle.loads(head)
+    shared = [*(head_buffers or ()), *(buffers or ())]
+    first = len(head_buffers or ())
+    functions = {
+        digest: Encoded(memoryview(shared[what]) if isinstance(what, int) else what, places)
+        for digest, what, places in common.functions
+    }
+    encoded = EncodedBatch(
+        Encoded(body, range(first, len(shared))),
+        functions,
+        common.token,
+        Encoded(common.context),
+    )
+    name, identity, cancelled = _worker()
+    limit = common.task_timeout
+    output: Output = []
+
+    def run(context: CallContext, calls: Iterable[Call], size: int) -> Ran:
+        nonlocal output
+        calls = _until(cancelled, calls)
+        with captured(common.caller, common.log_level) as output:
+            if limit is not None:
+                return _run_within(limit, context, calls, size, identity)
+            return _run_in(context, calls, size, identity)
+
+    return name, run_encoded(encoded, shared, common.mode, identity, run), output
 
 
-def _worker() -> tuple[str, object]:
-    """Return the name of the Dask worker that runs this, and what stands for it."""
+def _worker() -> tuple[str, object, Any]:
+    """Return the worker's name, what stands for it, and what tells whether its task is dropped."""
     import distributed
+    from distributed.utils import thread_state
 
     try:
         worker = distributed.get_worker()
     except ValueError:
-        return threading.current_thread().name, None
-    return str(worker.name or worker.address), worker
+        return threading.current_thread().name, None, None
+    key = getattr(thread_state, "key", None)
+    state: Any = getattr(worker, "state", None)
+
+    def cancelled() -> bool:
+        task = state.tasks.get(key)
+        return task is None or task.state in ("cancelled", "released")
+
+    known = key is not None and hasattr(state, "tasks")
+    return str(worker.name or worker.address), worker, cancelled if known else None
+
+
+def _until(cancelled: Any, calls: Iterable[Call]) -> Iterable[Call]:
+    """Yield calls until the batch is cancelled."""
+    if cancelled is None:
+        return calls
+
+    def some() -> Iterator[Call]:
+        look = time.monotonic() + LOOK_SECONDS
+        for call in calls:
+            now = time.monotonic()
+            if now > look:
+                if cancelled():
+                    return
+                look = now + LOOK_SECONDS
+            yield call
+
+    return some()
+
+
+def _run_in(context: CallContext, calls: Iterable[Call], size: int, identity: object) -> Ran:
+    """Run calls in their context; an initializer that raises fails them all."""
+    try:
+        with entered(context, identity):
+            return run_calls(calls)
+    except Exception as error:  # noqa: BLE001 - it travels to the user
+        return Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), time.time(), 0.0)
+
+
+class _GivenUpError(BaseException):
+    """Ends a call that ran too long, if it ever runs Python code again."""
 
 
 def _run_within(
@@ -61,23 +155,22 @@ def _run_within(
 ) -> Ran:
     """Run calls in a thread of their own, and give them up when the time is over.
 
-    A thread cannot be stopped: the call goes on, its result is dropped, and the worker's own
-    thread is free for the next batch.
+    The worker's own thread is then free for the next batch. A call that runs Python code ends; one
+    that waits inside of a library goes on, its result dropped.
     """
     result: list[Ran] = []
 
     def run() -> None:
-        with entered(context, identity):
-            result.append(run_calls(calls))
+        with contextlib.suppress(_GivenUpError):
+            result.append(_run_in(context, calls, size, identity))
 
-    thread = threading.Thread(target=run, name="jobspan-timed-call", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    thread = run_for_another(run, seconds)
     if result:
         return result[0]
+    if thread is not None:
+        stop(thread, _GivenUpError)
     error = TaskTimeoutError(
-        f"the call ran longer than task_timeout={seconds!r}; the thread of a Dask worker cannot be "
-        "stopped, so it goes on and its result is dropped"
+        f"the call ran longer than task_timeout={seconds!r}; it was given up, its result is dropped"
     )
     failure = Failure(error, kind=FailureKind.TIMEOUT)
     return Ran([None] * size, dict.fromkeys(range(size), failure), 0.0, seconds)

@@ -1,0 +1,205 @@
+"""What lives in the client's event loop: results fetched as tasks finish, the cluster looked at.
+
+::
+
+    executor's thread                      the client's event loop
+    ─────────────────                      ───────────────────────
+    follow(futures)  ───────────────────►  one coroutine a future waits for it to end
+    wait(timeout)    ◄── queue of arrivals ── what has finished meanwhile is fetched in one request
+    threads, asked   ◄── attributes ────────  every second: how many threads the workers have
+
+The executor's thread never asks the cluster itself, so that nothing there can make it hang.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+__all__ = ["Arrival", "Arrivals"]
+
+LOOK_SECONDS = 0.5
+"""How often the cluster is looked at."""
+
+REQUESTS = 4
+"""Requests for results under way at once: a worker that answers late holds up one of them."""
+
+WORD_SECONDS = 10.0
+"""How long a worker may take to be reached directly before results are sent round by the
+scheduler."""
+
+
+class Arrival(NamedTuple):
+    """What became of a task.
+
+    Parameters
+    ----------
+    key : str
+        The task's name.
+    status : str
+        Dask's word for it: ``"finished"``, ``"error"``, ``"cancelled"``, ``"lost"``.
+    value : object
+        The result, or the exception.
+    """
+
+    key: str
+    status: str
+    value: Any
+
+
+class Arrivals:
+    """Follows tasks of one client, and the workers there are.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The connection.
+    direct : bool
+        Whether workers can be reached from here.
+    fits : callable or None
+        Whether a worker, as the scheduler describes it, can run the tasks; None: all can.
+
+    Notes
+    -----
+    Threads and processes: one thread calls the methods, `wake` but for any; what begins with
+    ``_`` runs in the client's event loop.
+    """
+
+    def __init__(
+        self, client: Any, *, direct: bool, fits: Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> None:
+        self._client = client
+        self._direct = direct
+        self._fits = fits
+        self._queue: SimpleQueue[list[Arrival]] = SimpleQueue()
+        self._finished: dict[str, Any] = {}
+        self._requests = 0
+        self._jobs: set[asyncio.Future[None]] = set()
+        self._closed = False
+        self.addresses: dict[str, int] = {}
+        """The threads of each worker."""
+        self.looked = 0.0
+        """When the scheduler last answered, by the monotonic clock."""
+        self._on_loop(self._start_looking)
+
+    @property
+    def threads(self) -> int:
+        """How many threads the workers have."""
+        return sum(self.addresses.values())
+
+    def follow(self, futures: Mapping[str, Any]) -> None:
+        """Bring back what becomes of these tasks, by their names."""
+        self._on_loop(self._start_watching, futures)
+
+    def wait(self, timeout: float | None) -> list[Arrival]:
+        """Return what has arrived; empty when the time is over, or when woken."""
+        try:
+            found = list(self._queue.get(timeout=timeout))
+        except Empty:
+            return []
+        while True:
+            try:
+                found += self._queue.get_nowait()
+            except Empty:
+                return found
+
+    def wake(self) -> None:
+        """Make the present or the next `wait` return; from any thread."""
+        self._queue.put([])
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._closed = True
+        self._on_loop(self._stop)
+
+    def _on_loop(self, function: Callable[..., None], *arguments: Any) -> None:
+        # A closed client has no loop, and nothing arrives from it.
+        with contextlib.suppress(RuntimeError, AttributeError):
+            self._client.loop.add_callback(function, *arguments)
+
+    # --- in the event loop ---------------------------------------------------------------
+
+    def _spawn(self, coroutine: Any) -> None:
+        job = asyncio.ensure_future(coroutine)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    def _start_watching(self, futures: Mapping[str, Any]) -> None:
+        if not self._closed:
+            for key, future in futures.items():
+                self._spawn(self._watch(key, future))
+
+    async def _watch(self, key: str, future: Any) -> None:
+        state = future._state
+        if state is None:
+            self._queue.put([Arrival(key, "cancelled", None)])
+            return
+        await state.wait()
+        if state.status == "finished":
+            self._finished[key] = future
+            if self._requests < REQUESTS:
+                self._requests += 1
+                self._spawn(self._fetch())
+        else:
+            self._queue.put([Arrival(key, state.status, state.exception)])
+
+    async def _fetch(self) -> None:
+        """Fetch what has finished, until nothing has."""
+        try:
+            await asyncio.sleep(0)  # for what finishes in the same message
+            while self._finished:
+                futures, self._finished = self._finished, {}
+                self._queue.put(await self._gather(futures))
+        finally:
+            self._requests -= 1
+
+    async def _gather(self, futures: dict[str, Any]) -> list[Arrival]:
+        try:
+            values = await self._client.gather(
+                futures, errors="skip", direct=self._direct, asynchronous=True
+            )
+        except Exception as error:  # noqa: BLE001 - it becomes the batches' outcome
+            return [Arrival(key, "lost", error) for key in futures]
+        arrived = []
+        for key, future in futures.items():
+            value = values.get(key)
+            if value is None:
+                status = "lost" if future.status == "finished" else future.status
+                arrived.append(Arrival(key, status, getattr(future._state, "exception", None)))
+            else:
+                arrived.append(Arrival(key, "finished", value))
+        return arrived
+
+    def _start_looking(self) -> None:
+        if not self._closed:
+            self._spawn(self._look())
+
+    async def _look(self) -> None:
+        while True:
+            before = self.addresses
+            with contextlib.suppress(OSError, TimeoutError, AttributeError):
+                self.addresses = await asyncio.wait_for(self._workers(), WORD_SECONDS)
+                self.looked = time.monotonic()
+            if self.addresses != before:
+                self.wake()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _workers(self) -> dict[str, int]:
+        if self._fits is None:
+            threads: dict[str, int] = await self._client.scheduler.ncores()
+            return threads
+        workers = (await self._client.scheduler.identity())["workers"]
+        return {
+            address: worker["nthreads"]
+            for address, worker in workers.items()
+            if self._fits({**worker, "address": address})
+        }
+
+    def _stop(self) -> None:
+        for job in self._jobs:
+            job.cancel()
+        self._finished.clear()

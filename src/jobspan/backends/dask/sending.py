@@ -1,0 +1,131 @@
+"""From batches to what Dask sends: bytes, and the futures of what was scattered."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jobspan.backends.dask.output import destinations
+from jobspan.backends.dask.running import Head
+from jobspan.calls import Batch
+from jobspan.plans import Plan
+from jobspan.transport.batches import BatchEncoder
+from jobspan.transport.content import ContentStore, SharedOnce
+from jobspan.transport.protocol import EncodedBatch
+
+__all__ = ["Parcel", "Sender"]
+
+LARGE_FUNCTION = 1 << 14
+"""Functions whose pickle has so many bytes are scattered: the scheduler sees every task's bytes."""
+
+LARGE_BODY = 1 << 20
+"""Calls whose pickle has so many bytes go to a worker without passing through the scheduler."""
+
+
+class Parcel(NamedTuple):
+    """A batch ready to be sent.
+
+    Parameters
+    ----------
+    head : bytes
+        What the batch shares with others.
+    body : bytes or None
+        The calls' own bytes; None where they go by `loose`.
+    head_places, places : sequence of int
+        The scattered buffers of the functions, and of the calls.
+    loose : memoryview or None
+        The calls' own bytes where they are many.
+    """
+
+    head: bytes
+    body: bytes | None
+    head_places: Sequence[int]
+    places: Sequence[int]
+    loose: memoryview | None
+
+    @property
+    def size(self) -> int:
+        """Bytes that the batch adds to a message."""
+        return len(self.head) + len(self.body or b"")
+
+
+class Sender:
+    """Encodes the batches of one executor.
+
+    Parameters
+    ----------
+    plan : Plan
+        The settings.
+    content : ContentStore
+        The buffers that are on the cluster already.
+    """
+
+    def __init__(self, plan: Plan, content: ContentStore) -> None:
+        self._plan = plan
+        self._shared = SharedOnce(content)
+        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
+        self._token = ""
+        self._heads: dict[tuple[str, ...], tuple[bytes, list[int]]] = {}
+        self._caller = destinations()
+
+    def begin(self, token: str) -> None:
+        """Forget what an earlier ``Parallel`` call shared: it may have changed since."""
+        if token != self._token:
+            self._token = token
+            self._heads.clear()
+            self._shared.begin()
+
+    def encode(self, batch: Batch) -> Parcel:
+        """Encode a batch.
+
+        Raises
+        ------
+        TransportError
+            If something in it cannot be pickled.
+        """
+        encoded = self._encoder.encode(batch)
+        names = tuple(encoded.functions)
+        known = self._heads.get(names)
+        if known is None:
+            known = self._heads[names] = self._head(encoded, batch.context.log_level)
+        head, head_places = known
+        payload = encoded.batch.payload
+        loose = memoryview(payload) if len(payload) >= LARGE_BODY else None
+        body = bytes(payload) if loose is None else None
+        return Parcel(head, body, head_places, list(encoded.batch.references), loose)
+
+    def handles(self, places: Sequence[int]) -> list[Any] | None:
+        """Return the futures of scattered buffers, lost ones scattered anew."""
+        return [self._shared.handle(place) for place in places] or None
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._heads.clear()
+        self._shared.close()
+
+    def _head(self, encoded: EncodedBatch, log_level: int | None) -> tuple[bytes, list[int]]:
+        places: list[int] = []
+
+        def local(place: int) -> int:
+            if place not in places:
+                places.append(place)
+            return places.index(place)
+
+        functions: list[tuple[str, bytes | int, Sequence[int]]] = []
+        for digest, function in encoded.functions.items():
+            payload: bytes | int = bytes(function.payload)
+            if len(function.payload) >= LARGE_FUNCTION:
+                payload = local(self._shared.share(memoryview(function.payload)))
+            functions.append((digest, payload, [local(place) for place in function.references]))
+        plan = self._plan
+        head = Head(
+            functions,
+            encoded.token,
+            bytes(encoded.context.payload),
+            plan.mmap_mode,
+            plan.task_timeout,
+            log_level,
+            self._caller,
+        )
+        return pickle.dumps(head), places

@@ -28,9 +28,11 @@ LOOK_SECONDS = 0.5
 REQUESTS = 4
 """Requests for results under way at once: a worker that answers late holds up one of them."""
 
-WORD_SECONDS = 10.0
-"""How long a worker may take to be reached directly before results are sent round by the
-scheduler."""
+LINGER_SECONDS = 0.02
+"""How long a result may wait for others to be fetched with it."""
+
+ANSWER_SECONDS = 10.0
+"""How long the scheduler may take to say which workers there are; it is asked again then."""
 
 
 class Arrival(NamedTuple):
@@ -49,6 +51,23 @@ class Arrival(NamedTuple):
     key: str
     status: str
     value: Any
+
+
+class _Telling(asyncio.Event):
+    """The event of a future's state, which tells at once that it was set."""
+
+    def __init__(self, tell: Callable[[str, Any], None], key: str, future: Any) -> None:
+        super().__init__()
+        self._tell: Callable[[str, Any], None] | None = tell
+        self._key = key
+        self._future: Any = future
+
+    def set(self) -> None:
+        super().set()
+        tell, future = self._tell, self._future
+        self._tell = self._future = None
+        if tell is not None:
+            tell(self._key, future)
 
 
 class Arrivals:
@@ -78,6 +97,7 @@ class Arrivals:
         self._queue: SimpleQueue[list[Arrival]] = SimpleQueue()
         self._finished: dict[str, Any] = {}
         self._requests = 0
+        self._watched = 0
         self._jobs: set[asyncio.Future[None]] = set()
         self._closed = False
         self.addresses: dict[str, int] = {}
@@ -129,16 +149,28 @@ class Arrivals:
         job.add_done_callback(self._jobs.discard)
 
     def _start_watching(self, futures: Mapping[str, Any]) -> None:
-        if not self._closed:
-            for key, future in futures.items():
+        if self._closed:
+            return
+        self._watched += len(futures)
+        for key, future in futures.items():
+            state = future._state
+            if state is None:
+                self._queue.put([Arrival(key, "cancelled", None)])
+            elif getattr(state, "_event", state) is None:
+                # A coroutine for each future would cost more than all else that is done here.
+                state._event = _Telling(self._ended, key, future)
+            else:
                 self._spawn(self._watch(key, future))
 
     async def _watch(self, key: str, future: Any) -> None:
+        await future._state.wait()
+        self._ended(key, future)
+
+    def _ended(self, key: str, future: Any) -> None:
         state = future._state
-        if state is None:
-            self._queue.put([Arrival(key, "cancelled", None)])
+        self._watched -= 1
+        if self._closed or state is None:
             return
-        await state.wait()
         if state.status == "finished":
             self._finished[key] = future
             if self._requests < REQUESTS:
@@ -150,8 +182,9 @@ class Arrivals:
     async def _fetch(self) -> None:
         """Fetch what has finished, until nothing has."""
         try:
-            await asyncio.sleep(0)  # for what finishes in the same message
             while self._finished:
+                # While much is on its way, one request is for many.
+                await asyncio.sleep(min(LINGER_SECONDS, self._watched * LINGER_SECONDS / 256))
                 futures, self._finished = self._finished, {}
                 self._queue.put(await self._gather(futures))
         finally:
@@ -182,7 +215,7 @@ class Arrivals:
         while True:
             before = self.addresses
             with contextlib.suppress(OSError, TimeoutError, AttributeError):
-                self.addresses = await asyncio.wait_for(self._workers(), WORD_SECONDS)
+                self.addresses = await asyncio.wait_for(self._workers(), ANSWER_SECONDS)
                 self.looked = time.monotonic()
             if self.addresses != before:
                 self.wake()

@@ -134,15 +134,25 @@ class DaskExecutor:
         self._come_back = leave_pool()
         self._arrivals = Arrivals(client, direct=direct, fits=options.fits)
         try:
-            while not self._arrivals.threads:
-                self._arrivals.wait(0.1)
-                self._look_after()
-            self._look_after()
+            self._await_workers()
         except BaseException:
             self.close()
             raise
 
     # --- how much there is to use ------------------------------------------------------
+
+    def _await_workers(self) -> None:
+        self._arrivals.wait(SLICE_SECONDS)
+        probe: Any = None
+        while not self._arrivals.threads:
+            if probe is None and self._arrivals.looked and self._client.status == "running":
+                # A cluster that adapts grows for a task that waits.
+                key = f"waiting_for_workers-{self._run}"
+                with self._options.annotated():
+                    probe = self._client.submit(int, key=key, **self._options.arguments)
+            self._arrivals.wait(0.1)
+            self._look_after()
+        self._look_after()
 
     @property
     def workers(self) -> int:
@@ -201,7 +211,8 @@ class DaskExecutor:
             raise self._gone(running=running)
 
     def _gone(self, *, running: bool) -> BackendUnreachableError:
-        left = f" with {len(self._tasks)} batches unfinished" if self._tasks else ""
+        unfinished = len(self._tasks) + len(self._waiting) + len(self._suspects)
+        left = f" with {unfinished} batches unfinished" if unfinished else ""
         if running:
             return BackendUnreachableError(
                 f"the Dask cluster at {self._options.address(self._client)} has no workers"
@@ -225,6 +236,8 @@ class DaskExecutor:
         if self._suspects and not any(task.suspect for task in self._tasks.values()):
             # One at a time: the call that is running when a worker dies is the one to blame.
             self._waiting.append(self._suspects.popleft())
+        if len(self._waiting) < len(self._tasks) // 4 > 2 * self.workers:
+            return  # workers have enough: one message for many
         message: list[tuple[_Task, Parcel]] = []
         size = 0
         while self._waiting and self._client.status == "running":

@@ -102,13 +102,13 @@ def run_batch(
 def _worker() -> tuple[str, object, Any]:
     """Return the worker's name, what stands for it, and what tells whether its task is dropped."""
     import distributed
-    from distributed.utils import thread_state
+    from distributed import worker as running
 
     try:
         worker = distributed.get_worker()
     except ValueError:
         return threading.current_thread().name, None, None
-    key = getattr(thread_state, "key", None)
+    key = getattr(getattr(running, "thread_state", None), "key", None)
     state: Any = getattr(worker, "state", None)
 
     def cancelled() -> bool:

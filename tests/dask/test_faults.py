@@ -1,0 +1,359 @@
+"""What goes wrong on a cluster ends in the right result, or in a clear error within seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobspan import Parallel, delayed, parallel_config
+from jobspan.errors import (
+    BackendUnreachableError,
+    JobspanWarning,
+    TransportError,
+    VersionMismatchError,
+)
+
+np = pytest.importorskip("numpy")
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.timeout(90)
+
+
+def slow_square(x: int, seconds: float = 0.05) -> int:
+    time.sleep(seconds)
+    return x * x
+
+
+def after(seconds: float, action: Any) -> threading.Timer:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise TypeError("stays where it is")
+
+
+class UnpicklableError(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("stays where it is")
+
+
+def give_unpicklable(x: int) -> Any:
+    return Unpicklable()
+
+
+def raise_unpicklable(x: int) -> Any:
+    raise UnpicklableError(f"number {x}")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (delayed(slow_square)(Unpicklable()), "Unpicklable"),  # type: ignore[arg-type]
+        (delayed(give_unpicklable)(1), "Unpicklable"),
+        (delayed(raise_unpicklable)(1), "UnpicklableError.*number 1"),
+    ],
+    ids=["argument", "result", "exception"],
+)
+def test_what_cannot_be_pickled_is_named_within_seconds(
+    deployment: Any, call: Any, said: str
+) -> None:
+    begin = time.monotonic()
+    with parallel_config(deployment.url), pytest.raises(TransportError, match=said):
+        Parallel()([delayed(slow_square)(2), call, delayed(slow_square)(3)])
+    assert time.monotonic() - begin < 10
+
+
+def test_a_worker_killed_in_mid_batch(deployment: Any) -> None:
+    victim = next(iter(deployment.workers))
+    with parallel_config(deployment.url):
+        after(0.7, lambda: deployment.kill(victim))
+        results = Parallel(batch_size=4)(delayed(slow_square)(x) for x in range(60))
+    assert victim not in deployment.workers
+    assert results == [x * x for x in range(60)]
+    deployment.add_worker()
+    deployment.wait_for(2)
+
+
+def test_all_workers_killed_is_told_with_the_reason(deployment: Any) -> None:
+    def kill_all() -> None:
+        for name in list(deployment.workers):
+            deployment.kill(name)
+
+    with parallel_config(deployment.url, connect_timeout=2):
+        after(0.7, kill_all)
+        begin = time.monotonic()
+        with (
+            pytest.warns(JobspanWarning, match="no workers; waiting 2 s"),
+            pytest.raises(BackendUnreachableError, match=r"no workers after 2 s.*unfinished"),
+        ):
+            Parallel()(delayed(slow_square)(x, 0.5) for x in range(200))
+        assert time.monotonic() - begin < 15
+    deployment.add_worker()
+    deployment.add_worker()
+    deployment.wait_for(2)
+
+
+def test_all_workers_killed_and_one_joins_in_time(deployment: Any) -> None:
+    def replace_all() -> None:
+        for name in list(deployment.workers):
+            deployment.kill(name)
+        deployment.add_worker()
+        deployment.add_worker()
+
+    with parallel_config(deployment.url, connect_timeout=60):
+        after(0.7, replace_all)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results = Parallel()(delayed(slow_square)(x) for x in range(60))
+    assert results == [x * x for x in range(60)]
+    deployment.wait_for(2)
+
+
+def test_a_paused_worker(deployment: Any) -> None:
+    name = next(iter(deployment.workers))
+    with parallel_config(deployment.url):
+        after(0.5, lambda: deployment.kill(name, signal.SIGSTOP))
+        after(3.0, lambda: deployment.kill(name, signal.SIGCONT))
+        results = Parallel(batch_size=1)(delayed(slow_square)(x) for x in range(60))
+    assert results == [x * x for x in range(60)]
+
+
+def add_sum(array: Any, x: int) -> float:
+    time.sleep(0.1)
+    return float(array[0] + x)
+
+
+def test_lost_copies_are_sent_again(deployment: Any, until: Any) -> None:
+    array = np.full(300_000, 5.0)
+    with parallel_config(deployment.url), Parallel(n_jobs=1) as parallel:
+        assert parallel([delayed(add_sum)(array, 1)]) == [6.0]
+        (holder,) = parallel.stats.worker_seconds
+        deployment.kill(holder)
+        deployment.wait_for(1)
+        assert parallel(delayed(add_sum)(array, x) for x in range(4)) == [5.0, 6.0, 7.0, 8.0]
+        # A worker dies with the only copy while calls that need it run.
+        (holder,) = parallel.stats.worker_seconds
+        deployment.add_worker()
+        deployment.wait_for(2)
+        after(0.35, lambda: deployment.kill(holder))
+        assert parallel(delayed(add_sum)(array, x) for x in range(9)) == [5.0 + x for x in range(9)]
+    deployment.add_worker()
+    deployment.wait_for(2)
+
+
+def test_a_worker_that_joins_late_gets_the_shared_data(deployment: Any) -> None:
+    late = []
+    array = np.full(300_000, 5.0)
+    with parallel_config(deployment.url):
+        after(0.2, lambda: late.append(deployment.add_worker()))
+        parallel = Parallel(batch_size=1)
+        results = parallel(delayed(add_sum)(array, x) for x in range(150))
+    assert results == [5.0 + x for x in range(150)]
+    assert late[0] in parallel.stats.worker_seconds
+    deployment.kill(late[0])
+    deployment.wait_for(2)
+
+
+def test_no_worker_yet_none_that_will_do_and_no_scheduler(lone_scheduler: Any) -> None:
+    after(1.5, lone_scheduler.add_worker)
+    with (
+        parallel_config(lone_scheduler.url, connect_timeout=60),
+        pytest.warns(JobspanWarning, match="no workers; waiting 60 s"),
+    ):
+        assert Parallel()(delayed(slow_square)(x) for x in range(5)) == [0, 1, 4, 9, 16]
+    begin = time.monotonic()
+    with (
+        parallel_config(lone_scheduler.url, connect_timeout=1.2, resources={"FPGA": 2}),
+        pytest.raises(BackendUnreachableError, match=r"no workers with resources=.*FPGA.*after 1"),
+        pytest.warns(JobspanWarning, match="no workers with resources"),
+    ):
+        Parallel()([delayed(slow_square)(1)])
+    assert time.monotonic() - begin < 10
+
+    # The scheduler dies under a run.
+    with parallel_config(lone_scheduler.url, connect_timeout=2):
+        after(1.0, lone_scheduler.scheduler.kill)
+        begin = time.monotonic()
+        with pytest.raises(BackendUnreachableError, match=r"scheduler at .* is gone.*unfinished"):
+            Parallel()(delayed(slow_square)(x, 0.5) for x in range(100))
+        assert time.monotonic() - begin < 15
+    with (
+        parallel_config(lone_scheduler.url, connect_timeout=1),
+        pytest.raises(BackendUnreachableError, match="no Dask scheduler answers"),
+    ):
+        Parallel()([delayed(slow_square)(1)])
+
+
+def test_versions_that_clash_are_told_before_anything_runs(
+    lone_scheduler: Any, tmp_path: Path
+) -> None:
+    fake = tmp_path / "fake" / "jobspan-9.9.dist-info"
+    fake.mkdir(parents=True)
+    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: jobspan\nVersion: 9.9\n")
+    lone_scheduler.add_worker(PYTHONPATH=str(fake.parent))
+    lone_scheduler.wait_for(1)
+    mark = tmp_path / "ran"
+    with (
+        parallel_config(lone_scheduler.url, connect_timeout=60),
+        pytest.raises(VersionMismatchError, match=r"has jobspan 9\.9, this process") as caught,
+    ):
+        Parallel()([delayed(mark.touch)()])
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+INTERRUPTED = """
+import time
+from jobspan import Parallel, delayed, parallel_config
+
+def work(x):
+    time.sleep(0.05)
+    return x
+
+def tell(event):
+    if event.done and event.kind != "finished":
+        print("going", flush=True)
+
+with parallel_config({url!r}):
+    Parallel(batch_size=1, progress=tell)(delayed(work)(x) for x in range(2000))
+"""
+
+
+def test_an_interrupted_run_leaves_nothing(deployment: Any, until: Any) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED.format(url=deployment.url)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "going\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert "KeyboardInterrupt" in said
+    until(lambda: not deployment.tasks(), seconds=5)
+    until(lambda: not deployment.held(), seconds=5)
+
+
+def fail(x: int) -> None:
+    raise ValueError(f"number {x}")
+
+
+def leave_marks(folder: str, x: int) -> None:
+    time.sleep(0.1)
+    Path(folder, str(x)).touch()
+
+
+def test_nothing_is_left_after_an_error_or_a_closed_generator(
+    deployment: Any, until: Any, tmp_path: Path
+) -> None:
+    array = np.zeros(300_000)
+    with parallel_config(deployment.url):
+        calls = [delayed(leave_marks)(str(tmp_path), x) for x in range(60)]
+        with pytest.raises(ValueError, match="number 3"):
+            Parallel(batch_size=30)([*[delayed(fail)(3)] * 30, *calls])
+        until(lambda: not any("leave_marks" in key for key in deployment.tasks()), 5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            generator = Parallel(return_as="generator", batch_size=1)(
+                delayed(add_sum)(array, x) for x in range(500)
+            )
+            assert next(generator) == 0
+            generator.close()
+        until(lambda: not any("add_sum" in key for key in deployment.tasks()), 5)
+        # A batch that was running stops before its next call.
+        time.sleep(0.3)
+        marks = len(list(tmp_path.iterdir()))
+        time.sleep(0.5)
+        assert len(list(tmp_path.iterdir())) == marks < 30
+    until(lambda: not deployment.tasks(), 5)
+
+
+def test_two_clients_on_one_cluster(deployment: Any) -> None:
+    results: dict[int, Any] = {}
+    array = np.full(300_000, 5.0)
+
+    def run(number: int) -> None:
+        with parallel_config(deployment.url):
+            results[number] = Parallel(batch_size=1)(
+                delayed(add_sum)(array, number + x) for x in range(8 * (number + 1))
+            )
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {n: [5.0 + n + x for x in range(8 * (n + 1))] for n in range(2)}
+
+
+def test_a_deployment_that_lacks_the_users_project(deployment: Any, tmp_path: Path) -> None:
+    project = tmp_path / "users_project"
+    project.mkdir()
+    (project / "__init__.py").write_text("")
+    (project / "shapes.py").write_text(
+        textwrap.dedent(
+            """
+            FACTOR = 3
+            class Shape:
+                def __init__(self, side): self.side = side
+                def area(self): return FACTOR * self.side
+            class OddError(Exception): pass
+            """
+        )
+    )
+    (project / "jobs.py").write_text(
+        textwrap.dedent(
+            """
+            from users_project import shapes
+            def job(x):
+                if x == 99:
+                    raise shapes.OddError(x)
+                return shapes.Shape(shapes.Shape(x).area())
+            """
+        )
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            from jobspan import Parallel, delayed, parallel_config
+            from users_project import jobs, shapes
+            with parallel_config({deployment.url!r}):
+                assert [s.area() for s in Parallel()(delayed(jobs.job)(x) for x in range(4))] == [
+                    0, 9, 18, 27]
+                assert type(Parallel()([delayed(jobs.job)(1)])[0]) is shapes.Shape
+                try:
+                    Parallel()([delayed(jobs.job)(99)])
+                except shapes.OddError:
+                    print("right")
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("right\n", 0), done.stderr

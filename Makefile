@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak fuzz faults lint format bench bench-quick bench-report golden behaviours browser docs clean
+.PHONY: help demo test soak fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
@@ -15,6 +15,7 @@ help:
 	@echo "make soak    run the tests that take long"
 	@echo "make fuzz    feed altered bytes to what reads entries and frames, by the million"
 	@echo "make faults  break everything that can break, and print what came of it"
+	@echo "make hosts   run on several hosts, made of network namespaces, and pull their wires"
 	@echo "make lint    check style, types and layers"
 	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
 	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
@@ -39,7 +40,14 @@ browser:
 	      { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; }; } || true
 
 # Tests wait for servers and clusters more than they compute: three files at once, ARGS=-n0 for one.
-test: $(STAMP) browser
+# Some tests put several hosts on this machine; without namespaces they are skipped and say so.
+namespaces:
+	@command -v ip >/dev/null && command -v unshare >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    { apt-get install -y -qq iproute2 util-linux >/dev/null 2>&1 || \
+	      { apt-get update -qq && apt-get install -y -qq iproute2 util-linux; } >/dev/null 2>&1; }; } || true
+
+test: $(STAMP) browser namespaces
 	$(RUN) -m pytest -n 3 --dist loadfile $(ARGS)
 
 soak: $(STAMP)
@@ -52,6 +60,9 @@ fuzz: $(STAMP)
 # Words choose rows: make faults ARGS="dask SIGKILL"; ARGS=--write puts the table into the documentation.
 faults: $(STAMP)
 	$(RUN) -m tests.faults $(ARGS)
+
+hosts: $(STAMP) namespaces
+	$(RUN) -m pytest tests/hosts -m "soak or not soak" $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,6 @@
+"""Lets the parts of the network be imported."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ class Cluster:
         self.driver = network.host("driver")
         self.runs = 0
         self.backend = ""
+        self.environment: dict[str, str] = {}
         self.store.start(str(SCRIPTS / "moto_server"), "-H", self.store.address, "-p", "5000")
         self.start()
         self.wait_for(self.store, 5000)
@@ -130,7 +132,7 @@ class Run:
             sys.executable,
             str(PROJECT / "pipeline.py"),
             json.dumps(told),
-            environment={"PIPED": "1"},
+            environment={**cluster.environment, "PIPED": "1"},
             cwd=PROJECT,
         )
         self._reader = threading.Thread(target=self._read)
@@ -201,20 +203,25 @@ class RayCluster(Cluster):
 
     def start(self) -> None:
         ray = str(SCRIPTS / "ray")
-        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+        self.environment = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Who has the token of this cluster may use it; it is made for this test.
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }
         self.backend = f"ray://{self.head.address}:10001"
         common = ("--disable-usage-stats", "--block", f"--object-store-memory={100 << 20}")
         self.head.start(
             *(ray, "start", "--head", f"--node-ip-address={self.head.address}", "--port=6379"),
             *("--num-cpus=0", "--include-dashboard=false", "--ray-client-server-port=10001"),
             *(f"--temp-dir={self.network.shared}/ray", *common),
-            environment=quiet,
+            environment=self.environment,
         )
         self.wait_for(self.head, 6379)
         for worker in self.workers:
             worker.start(
                 *(ray, "start", f"--address={self.head.address}:6379"),
                 *(f"--node-ip-address={worker.address}", "--num-cpus=1", *common),
-                environment=quiet,
+                environment=self.environment,
             )
         self.wait_for(self.head, 10001)

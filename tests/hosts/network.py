@@ -145,6 +145,7 @@ class Host:
         finally:
             relay.kill()
             relay.wait()
+            self.network.processes.remove(relay)
             _ip("-n", switch, "link", "del", inner)
             _ip("-n", switch, "link", "set", self.port, "promisc", "off", "master", "bridge0")
 

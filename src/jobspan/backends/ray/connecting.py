@@ -156,7 +156,7 @@ def _connect(address: str | None, options: dict[str, Any], timeout: float) -> No
             raise VersionMismatchError(
                 f"the Ray at {target!r} and this process cannot understand each other: {text}"
             ) from error
-        raise BackendUnreachableError(_advice(target, timeout, error)) from error
+        raise BackendUnreachableError(_advice(target, timeout, error)) from None
 
 
 def _probe(address: str, timeout: float) -> None:

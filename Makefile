@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
+.PHONY: help demo test soak soak-load fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    feed altered bytes to what reads entries and frames, by the million"
 	@echo "make faults  break everything that can break, and print what came of it"
 	@echo "make hosts   run on several hosts, made of network namespaces, and pull their wires"
+	@echo "make soak-load  work at random, under faults, for hours (SECONDS=60 for less)"
 	@echo "make lint    check style, types and layers"
 	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
 	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
@@ -60,6 +61,12 @@ fuzz: $(STAMP)
 # Words choose rows: make faults ARGS="dask SIGKILL"; ARGS=--write puts the table into the documentation.
 faults: $(STAMP)
 	$(RUN) -m tests.faults $(ARGS)
+
+# An hour on each backend, or so many seconds: make soak-load SECONDS=60 BACKENDS="threads ray"
+SECONDS ?= 3600
+BACKENDS ?= threads processes dask ray
+soak-load: $(STAMP)
+	for backend in $(BACKENDS); do $(RUN) -m tests.soak.load $$backend $(SECONDS) || exit 1; done
 
 hosts: $(STAMP) namespaces
 	$(RUN) -m pytest tests/hosts -m "soak or not soak" $(ARGS)

@@ -225,3 +225,24 @@ class RayCluster(Cluster):
                 environment=self.environment,
             )
         self.wait_for(self.head, 10001)
+        self._wait_for_nodes()
+
+    def _wait_for_nodes(self, seconds: float = 90) -> None:
+        """Wait until all have joined: a client that comes earlier may hang in Ray for ever."""
+        code = (
+            "import ray, sys; ray.init(sys.argv[1], logging_level='error'); "
+            "sys.exit(sum(node['Alive'] for node in ray.nodes()) != int(sys.argv[2]))"
+        )
+        command = self.driver.command(
+            sys.executable, "-c", code, self.backend, str(1 + len(self.workers))
+        )
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                environment = {**os.environ, **self.environment}
+                if not subprocess.call(
+                    command, env=environment, timeout=20, stderr=subprocess.DEVNULL
+                ):
+                    return
+            assert time.monotonic() < deadline, self.head.log.read_text()[-3000:]
+            time.sleep(1)

@@ -48,11 +48,17 @@ class Settings:
         How many parallel calls enclose this one.
     values : mapping
         What was given of the arguments that ``Parallel`` and ``parallel_config`` share.
+    bridge : bool
+        Whether other libraries that have a bridge, such as joblib, run their calls there too.
+    cores : int or None
+        How many cores are for the call that runs here and what it calls; None: all there are.
     """
 
     backend: Any = None
     level: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    bridge: bool = True
+    cores: int | None = None
 
 
 _settings: ContextVar[Settings] = ContextVar("jobspan_settings")

@@ -14,7 +14,7 @@ from jobspan.executors import Backend
 from jobspan.parallel.arguments import read_n_jobs
 from jobspan.parallel.config import DEFAULTS, check_values
 
-__all__ = ["Choice", "choose", "effective_n_jobs", "resolve"]
+__all__ = ["Choice", "choose", "default_n_jobs", "effective_n_jobs", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def choose(
         ):
             n_jobs = 1  # as joblib: the context's number was meant for its own backend
     if n_jobs is None:
-        n_jobs = _default_n_jobs(chosen)
+        n_jobs = default_n_jobs(chosen)
     return Choice(
         backend=chosen,
         owned=owned,
@@ -156,7 +156,7 @@ def _ambient(settings: Settings, values: Mapping[str, Any]) -> Backend:
     return backend
 
 
-def _default_n_jobs(backend: Backend) -> int:
+def default_n_jobs(backend: Backend) -> int:
     """Return the number of jobs where nobody says: the environment's, all of a cluster, else 1."""
     asked = os.environ.get("JOBSPAN_N_JOBS", "").strip()
     if asked:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
+from dataclasses import replace
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from jobspan.ambient import Default, Settings, current, replace_current
+from jobspan.ambient import Default, current, replace_current
 from jobspan.backends.choosing import make_backend
+from jobspan.bridging import Crossing, begin
 from jobspan.executors import Backend
 from jobspan.parallel.arguments import (
     read_bytes,
@@ -146,6 +148,8 @@ class parallel_config:  # noqa: N801 - joblib's name
     report : str or PathLike, optional
         The file that a page about each call is written to when it ends: a timeline of the batches,
         a utilisation curve, the slowest calls. Calls nested in others write none.
+    bridge : bool, optional
+        Whether joblib's own calls in the block, scikit-learn's say, run on the backend as well.
     **backend_params
         Further options of the backend, where it is given by name, address or class.
 
@@ -178,6 +182,7 @@ class parallel_config:  # noqa: N801 - joblib's name
         max_pending: int | Default[Any] | None = DEFAULTS["max_pending"],
         propagate: Iterable[ContextVar[Any]] | Default[Any] = DEFAULTS["propagate"],
         report: str | PathLike[str] | Default[Any] | None = DEFAULTS["report"],
+        bridge: bool | None = None,
         **backend_params: Any,
     ) -> None:
         before = current()
@@ -215,10 +220,14 @@ class parallel_config:  # noqa: N801 - joblib's name
             made = make_backend(backend, backend_params)
             self._owned = made if made is not backend else None
         self.old_parallel_config = before
-        self.settings = Settings(
-            backend=made, level=before.level, values={**before.values, **values}
+        self.settings = replace(
+            before,
+            backend=made,
+            values={**before.values, **values},
+            bridge=before.bridge if bridge is None else bool(bridge),
         )
         replace_current(self.settings)
+        self._crossing: Crossing | None = begin(self.settings)
 
     @property
     def parallel_config(self) -> dict[str, Any]:
@@ -239,6 +248,8 @@ class parallel_config:  # noqa: N801 - joblib's name
 
     def unregister(self) -> None:
         """Let the settings from before hold again, and close the backend made for these."""
+        if self._crossing is not None:
+            self._crossing.end()
         replace_current(self.old_parallel_config)
         if self._owned is not None:
             self._owned.close()

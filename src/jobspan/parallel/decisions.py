@@ -7,10 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import replace
 
 from jobspan.ambient import Settings, current
 from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
+from jobspan.executors import Backend
 from jobspan.parallel.arguments import (
     DEFAULT_PRE_DISPATCH,
     read_batch_size,
@@ -25,7 +27,7 @@ from jobspan.parallel.choice import Choice
 from jobspan.plans import Plan
 from jobspan.scheduling.policy import SchedulingPolicy
 
-__all__ = ["context_of", "dice_of", "plan_of", "policy_of"]
+__all__ = ["context_of", "dice_of", "plan_of", "policy_of", "target_seconds"]
 
 LOCAL_TARGET_SECONDS = 0.005
 """How long an automatic batch should run on this machine."""
@@ -70,16 +72,15 @@ def policy_of(
 ) -> SchedulingPolicy:
     """Return how the scheduler should treat the calls."""
     values = choice.values
-    remote = choice.backend.capabilities.remote
     ahead = read_pre_dispatch(pre_dispatch, n_jobs)
-    if remote and pre_dispatch == DEFAULT_PRE_DISPATCH:
+    if choice.backend.capabilities.remote and pre_dispatch == DEFAULT_PRE_DISPATCH:
         # How many batches hide a cluster's round trip, and how many workers it has by then, its
         # executor knows.
         ahead = sys.maxsize
     return SchedulingPolicy(
         ordered=ordered,
         batch_size=_batch_size(choice, batch_size),
-        target_seconds=REMOTE_TARGET_SECONDS if remote else LOCAL_TARGET_SECONDS,
+        target_seconds=target_seconds(choice.backend),
         pre_dispatch=ahead,
         timeout=timeout,
         on_error=read_on_error(values["on_error"]),
@@ -87,6 +88,11 @@ def policy_of(
         bounded=bounded,
         max_pending=values["max_pending"],
     )
+
+
+def target_seconds(backend: Backend) -> float:
+    """Return how long an automatic batch should run on a backend."""
+    return REMOTE_TARGET_SECONDS if backend.capabilities.remote else LOCAL_TARGET_SECONDS
 
 
 def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> CallContext:
@@ -98,6 +104,7 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
     settings = choice.backend.nested(
         Settings(backend=here.backend, level=choice.level, values=handed_on)
     )
+    settings = replace(settings, bridge=here.bridge, cores=_cores_a_call(choice, n_jobs, settings))
     here_and_now = copy_context()
     variables = tuple(
         (variable, variable.get())
@@ -119,6 +126,15 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
         thread_limit=limit,
         initializer=initializer,
     )
+
+
+def _cores_a_call(choice: Choice, n_jobs: int, nested: Settings) -> int | None:
+    """Return how many cores a call may take for what it calls in turn."""
+    if nested.cores is not None or choice.backend.capabilities.in_caller:
+        return nested.cores
+    if choice.backend.capabilities.remote:
+        return 1  # a cluster counts a core a call, and fills the others with other calls
+    return max(1, (current().cores or cpu_count()) // n_jobs)
 
 
 def dice_of(policy: SchedulingPolicy) -> Callable[[], float] | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jobspan.ambient import activated
+from jobspan.bridging import begin
 from jobspan.calls import CallContext, Initializer
 
 __all__ = ["entered", "prepare_process"]
@@ -24,7 +25,8 @@ def entered(context: CallContext, worker: object = None) -> Iterator[None]:
     Parameters
     ----------
     context : CallContext
-        Its ambient settings and context variables hold, and its initializer has run.
+        Its ambient settings and context variables hold, for other libraries that have a bridge
+        as well, and its initializer has run.
     worker : object
         What a worker is here: initializers run once for each. None: this thread.
 
@@ -35,11 +37,14 @@ def entered(context: CallContext, worker: object = None) -> Iterator[None]:
     """
     with activated(context.settings):
         tokens = [(variable, variable.set(value)) for variable, value in context.variables]
+        crossing = begin(context.settings)
         try:
             if context.initializer is not None:
                 _initialize(context.initializer, worker)
             yield
         finally:
+            if crossing is not None:
+                crossing.end()
             for variable, token in reversed(tokens):
                 variable.reset(token)
 

@@ -120,7 +120,11 @@ class RayBackend:
     def nested(self, settings: Settings) -> Settings:
         """Return settings under which inner calls run in threads, then one after the other."""
         level = settings.level + 1
-        return Settings(backend="threads" if level <= 1 else "sequential", level=level)
+        return Settings(
+            backend="threads" if level <= 1 else "sequential",
+            level=level,
+            cores=max(1, int(self._num_cpus)),
+        )
 
     def open(self, plan: Plan) -> RayExecutor:
         """Connect, if need be, and return an executor."""

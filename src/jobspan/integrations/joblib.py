@@ -185,7 +185,12 @@ class _OneParallel(JobspanBackend):
         )
         self._workers = workers
         executor = self.backend.open(
-            plan_of(self._choice, workers, follow=n_jobs is not None and n_jobs < 0)
+            plan_of(
+                self._choice,
+                workers,
+                follow=n_jobs is not None and n_jobs < 0,
+                batch_size="auto",
+            )
         )
         kind = ThreadedDrive if self.supports_retrieve_callback else Drive
         self._drive = kind(executor, target_seconds(self.backend))

@@ -123,7 +123,7 @@ class RayBackend:
         return Settings(
             backend="threads" if level <= 1 else "sequential",
             level=level,
-            cores=max(1, int(self._num_cpus)),
+            cores=max(1, int(self._demands["num_cpus"])),
         )
 
     def open(self, plan: Plan) -> RayExecutor:

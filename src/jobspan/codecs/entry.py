@@ -57,6 +57,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _PREFIX = struct.Struct("<8sIIII32s")
 _FACTS = struct.Struct("<32s32s32sdd32s16s")
+_START = _PREFIX.size
 
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -97,7 +98,6 @@ class Header:
 
     __slots__ = (
         "_about",
-        "_text",
         "buffers_digest",
         "codec",
         "compression",
@@ -133,7 +133,6 @@ class Header:
         self.buffers_digest = b""
         self.signature = ""
         self.head: Part = b""
-        self._text: Part = b""
         self._about: dict[str, Any] | None = {"function": function, "components": components or {}}
 
     def __repr__(self) -> str:
@@ -152,7 +151,8 @@ class Header:
     def _told(self) -> dict[str, Any]:
         if self._about is None:
             try:
-                about = json.loads(bytes(self._text))
+                text = self.head[_FACTS.size + 16 * len(self.parts) :]
+                about = json.loads(bytes(text))
                 told = [about["function"], *about["components"], *about["components"].values()]
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise EntryDamagedError(f"the entry's header cannot be read: {error}") from error
@@ -246,37 +246,39 @@ def unpack(
     if key is not None and header.key != key:
         raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
     parts = []
-    size = len(view)
     for length in header.parts:
-        position = -(-position // ALIGNMENT) * ALIGNMENT
-        end = position + length
-        if end > size:
-            raise EntryDamagedError(f"the entry is truncated: {size} bytes")
-        parts.append(view[position:end])
-        position = end
+        position += -position % ALIGNMENT
+        parts.append(view[position : position + length])
+        position += length
+    size = len(view)
     if position != size:
-        raise EntryDamagedError(f"the entry has {size - position} bytes too many")
-    whole = _digest(parts[:1]) == header.payload_digest
-    if not whole or (check and _digest(parts[1:]) != header.buffers_digest):
+        what = "truncated" if position > size else "too long"
+        raise EntryDamagedError(f"the entry is {what}: {size} bytes, not {position}")
+    if len(parts) > 1:
+        whole = _digest(parts[:1]) == header.payload_digest and not (
+            check and _digest(parts[1:]) != header.buffers_digest
+        )
+    else:
+        whole = _digest(parts) == header.payload_digest
+    if not whole:
         raise EntryDamagedError("the entry's content does not match its digest")
     return header, parts
 
 
 def read_header(view: memoryview) -> tuple[Header, int]:
     """Return the header at the start of an entry, and where it ends."""
-    if len(view) < _PREFIX.size:
+    if len(view) < _START:
         raise EntryDamagedError(f"{len(view)} bytes are no entry")
     magic, version, length, signed, count, digest = _PREFIX.unpack_from(view)
     if magic != MAGIC:
         raise EntryDamagedError("the object is no entry of jobspan")
     if version != VERSION:
         raise EntryDamagedError(f"the entry is of version {version}, this is version {VERSION}")
-    start = _PREFIX.size
-    end = start + length
+    end = _START + length
     text = _FACTS.size + 16 * count
     if length > LARGEST_HEADER or end + signed > len(view) or text > length:
         raise EntryDamagedError("the entry's header is truncated")
-    head = view[start:end]
+    head = view[_START:end]
     if blake3(head).digest() != digest:
         raise EntryDamagedError("the entry's header does not match its digest")
     header = Header.__new__(Header)
@@ -294,13 +296,17 @@ def read_header(view: memoryview) -> tuple[Header, int]:
     header.key = key.hex()
     header.codec = _name(codec)
     header.compression = _name(compression)
-    lengths = struct.unpack_from(f"<{2 * count}Q", head, _FACTS.size)
+    lengths = _lengths(count).unpack_from(head, _FACTS.size)
     header.parts, header.sizes = lengths[:count], lengths[count:]
     header.signature = str(view[end : end + signed], "ascii", "replace") if signed else ""
     header.head = head
-    header._text = head[text:]
     header._about = None
     return header, end + signed
+
+
+@lru_cache(maxsize=64)
+def _lengths(count: int) -> struct.Struct:
+    return struct.Struct(f"<{2 * count}Q")
 
 
 @lru_cache(maxsize=64)

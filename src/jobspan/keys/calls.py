@@ -18,6 +18,9 @@ __all__ = ["CallKey", "FunctionKeys", "call_key"]
 SCHEMA = "jobspan key 1"
 """Changes whenever the same call would get another key."""
 
+FEW_BYTES = 4096
+"""So few are copied sooner than handed over on their own."""
+
 SHOWN = 60
 """Characters of an argument that a component shows."""
 
@@ -109,6 +112,10 @@ class FunctionKeys:
             if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         }
         self._ignore = frozenset(ignore)
+        self._texts = {
+            name: name.encode("utf-8", "surrogatepass") for name in (*self._names, "*", "**")
+        }
+        self._plain = self._simple and not self._ignore and self._bound is None
         unknown = self._ignore - set(parameters) - {"*", "**"}
         if unknown:
             raise ValueError(
@@ -131,17 +138,30 @@ class FunctionKeys:
         code = self.code()
         if code is not self._prefix[0]:
             self._prefix = (code, self._hasher(code))
-        hasher = self._prefix[1].copy()
+        if self._plain and not kwargs and len(args) == len(self._names):
+            counted: Iterable[tuple[str, Any]] = zip(self._names, args, strict=True)
+        else:
+            counted = self._counted(args, kwargs)
         arguments = []
-        for name, value in self.bind(args, kwargs).items():
-            if name in self._ignore or self._surplus.get(name) in self._ignore:
-                continue
+        hasher = self._prefix[1].copy()
+        for name, value in counted:
             data = canonical_bytes(value, name)
             arguments.append((name, data, value))
-            hasher.update(b"%d %d " % (len(name), len(data)))
-            hasher.update(name.encode("utf-8", "surrogatepass"))
-            hasher.update(data)
-        return CallKey(hasher.hexdigest(), self.name, (code, arguments))
+            start = b"%d %d %b" % (len(name), len(data), self._texts[name])
+            if len(data) < FEW_BYTES:
+                hasher.update(start + data)
+            else:
+                hasher.update(start)
+                hasher.update(data)
+        return CallKey(hasher.digest().hex(), self.name, (code, arguments))
+
+    def _counted(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of each argument that counts."""
+        for name, value in self.bind(args, kwargs).items():
+            if name not in self._ignore and self._surplus.get(name) not in self._ignore:
+                yield name, value
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in."""

@@ -42,6 +42,10 @@ class FaultSpec:
         Folders that are a small disk for this run: "/dev/shm", "CACHE" or "TEMP".
     proxy : tuple of dict
         What the proxy before the store does to requests.
+    latency : float
+        Seconds for which it holds each of them back.
+    environment : dict
+        Environment variables of the program.
     scene : str
         The function of `tests.faults.scene` that runs it.
     """
@@ -57,6 +61,7 @@ class FaultSpec:
     mounts: tuple[str, ...] = ()
     proxy: tuple[dict[str, Any], ...] = ()
     latency: float = 0.0
+    environment: dict[str, str] = field(default_factory=dict)
     scene: str = "calls"
 
 
@@ -174,8 +179,16 @@ FAULTS: dict[str, FaultSpec] = {
         always=True,
         errors=("TaskTimeoutError",),
         options={"task_timeout": 3.0},
-        backends=("processes", "dask", "ray"),
+        backends=("processes", "ray"),
         stores=("none", "disk"),
+    ),
+    "SIGSTOP on Dask": FaultSpec(
+        "one call stops its worker; Dask's worker-ttl is 10 s, five minutes by default",
+        stop,
+        always=True,
+        errors=("WorkerLostError",),
+        backends=("dask",),
+        environment={"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"},
     ),
     "SIGSTOP, retried": FaultSpec(
         "a worker stops once",

@@ -97,7 +97,7 @@ def run(row: Row, server: Any, seed: int = 0) -> Outcome:
         told["endpoint"] = server.endpoint
         told["bucket"] = f"{server.bucket_url('faults')}/{mark}"
         told["storage_options"] = server.storage_options
-    environment = {**os.environ, MARK: mark, "TMPDIR": str(folder / "temp")}
+    environment = {**os.environ, **spec.environment, MARK: mark, "TMPDIR": str(folder / "temp")}
     if row.backend == "ray":
         # Ray's sockets lie in its temporary folder, and their names have to be short.
         environment["RAY_TMPDIR"] = environment["TMPDIR"] = f"/tmp/jf{mark[:8]}"

@@ -7,6 +7,7 @@ nothing of the name that was asked for.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -77,4 +78,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Told to end, it ends its contestant too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

@@ -38,8 +38,8 @@ warnings.simplefilter("ignore")
 
 import ray
 def start(cpus):
-    ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=1 << 30,
-             logging_level="error", log_to_driver=False)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False,
+             object_store_memory=1 << 30, logging_level="error", log_to_driver=False)
 def noop(x): return None
 def timed(function, times=5):
     function()

@@ -56,10 +56,14 @@ class _Watch:
                 self.peak = max(self.peak, sum(map(_resident, _tree(self._root))))
             if time.monotonic() >= self._deadline:
                 self.stopped_it = True
-                for each in _tree(self._root):
-                    with suppress(psutil.Error):
-                        each.kill()
+                self.end()
                 return
+
+    def end(self) -> None:
+        """Kill the tree."""
+        for each in _tree(self._root):
+            with suppress(psutil.Error):
+                each.kill()
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:
@@ -107,7 +111,11 @@ def measure(contestant: Contestant, limit: float, *, memory: bool = False) -> di
             env=environment,
         ) as process:
             with _Watch(process.pid, 0.02 if memory else 0.0, limit) as watch:
-                code = process.wait()
+                try:
+                    code = process.wait()
+                except BaseException:
+                    watch.end()
+                    raise
             seconds = time.perf_counter() - begin
         output.seek(0)
         errors.seek(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -186,3 +187,19 @@ def test_the_exit_status_and_the_file(words: list[str], status: int, tmp_path: P
     assert results.lines
     assert results.verdict() in done.stdout
     assert done.returncode == (0 if results.hold() else 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends a process unasked")
+def test_a_runner_that_is_told_to_end_ends_its_contestant() -> None:
+    words = ["10^6 calls through a generator"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *words], cwd=ROOT, stdout=subprocess.DEVNULL
+    ) as runner:
+        deadline = time.monotonic() + 30
+        while not (children := psutil.Process(runner.pid).children(recursive=True)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        runner.terminate()
+        assert runner.wait(30) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []

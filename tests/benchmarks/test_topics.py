@@ -51,15 +51,28 @@ def test_contestants_compile_in_both_forms(each: Case | Curve) -> None:
         assert any(old in source for source in sources), f"nothing to replace: {old!r}"
 
 
+def _run(each: Case | Curve) -> None:
+    rounds = hold(quick_form(each), 1)
+    # Where nothing can fork, many a peer has no way to run a function of a script without a guard.
+    must_run = each.contestants if hasattr(os, "fork") else ["jobspan"]
+    for contestant in must_run:
+        assert contestant not in rounds.troubles, rounds.troubles
+        if isinstance(each, Curve):
+            figures = [y for _, y in rounds.points(contestant)]
+            assert len(figures) > 1
+        else:
+            figures = [rounds.median(contestant, each.compared)]
+        assert all(0 <= figure < math.inf for figure in figures)
+
+
 @pytest.mark.parametrize("name", CHEAP)
 def test_cheap_cases_run_and_set_what_they_must(name: str) -> None:
     (case,) = [each for each in EVERYTHING if each.name == name]
-    assert isinstance(case, Case)
-    rounds = hold(quick_form(case), 1)
-    # Where nothing can fork, many a peer has no way to run a function of a script without a guard.
-    must_run = case.contestants if hasattr(os, "fork") else ["jobspan"]
-    for contestant in must_run:
-        assert contestant not in rounds.troubles, rounds.troubles
-        figure = rounds.median(contestant, case.compared)
-        assert math.isfinite(figure)
-        assert figure > 0
+    _run(case)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("each", EVERYTHING, ids=lambda each: each.name)
+def test_every_case_runs_and_sets_what_it_must(each: Case | Curve) -> None:
+    _run(each)

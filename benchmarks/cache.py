@@ -148,5 +148,9 @@ CASES = [
         "local hit among 200,000 entries, as a multiple of one among 100",
         {"jobspan": Contestant(f"{SETUP}\n{_MANY}")},
         {"ideal": 1.5},
+        unit="x",
+        quick={"200_000": "10_000"},
+        limit=300,
+        rounds=1,
     ),
 ]

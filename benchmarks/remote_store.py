@@ -249,11 +249,14 @@ CASES = [
             ),
         },
         {"one by one": 0.15},
+        quick={"range(1000)": "range(200)"},
+        rounds=2,
     ),
     Case(
         "hit of 256 MB on S3 beside the bare client's best",
         {"jobspan": _served(_LARGE_HIT), "bare": _served(_LARGE_BARE)},
         {"bare": 1.3},
+        rounds=2,
     ),
     Case(
         "hit of 1 kB on S3, obstore beside s3fs",

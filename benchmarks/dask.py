@@ -32,11 +32,6 @@ def timed(function, times=3, prepare=lambda: None):
         if number:
             taken.append(time.perf_counter() - begin)
     return statistics.median(taken)
-def moved():
-    # Bytes that left the client and the workers for other workers.
-    got = client.run(lambda dask_worker: sum(
-        entry["total"] for entry in dask_worker.transfer_incoming_log))
-    return sum(got.values())
 """
 
 _LIBRARY = {
@@ -85,20 +80,48 @@ with parallel_config("dask", client=client):
 """
 )
 
-_BYTES = (
+_COUNTED = """
+def count():
+    # Count every byte that this process writes to the network from here on.
+    from distributed.comm.tcp import TCP
+    if not hasattr(TCP, "counted"):
+        write = TCP.write
+        async def counting(self, *args, **kwargs):
+            written = await write(self, *args, **kwargs)
+            TCP.counted += written
+            return written
+        TCP.write = counting
+    TCP.counted = 0
+def counted():
+    from distributed.comm.tcp import TCP
+    return TCP.counted
+count()
+client.run(count)
+"""
+
+_MOVED = (
+    _ARRAY
+    + _COUNTED
+    + """
+with parallel_config("dask", client=client):
+    eight()
+seconds = (counted() + sum(client.run(counted).values())) / (2 * array.nbytes)
+"""
+)
+
+_SCATTERS = (
     _ARRAY
     + """
-import psutil
-def came():
-    # What workers have received: from the client and from each other.
-    return sum(client.run(lambda dask_worker: sum(
-        len(data) if isinstance(data, bytes) else data.nbytes
-        for key, data in dask_worker.data.items() if hasattr(data, "nbytes"))).values())
+seconds = 0
+scatter = Client._scatter
+def counting(self, data, *args, **kwargs):
+    global seconds
+    seconds += 1
+    return scatter(self, data, *args, **kwargs)
+Client._scatter = counting
 with parallel_config("dask", client=client):
-    for _ in range({calls}):
+    for _ in range(3):
         eight()
-    held = came()
-    sent = {counted}
 """
 )
 
@@ -149,6 +172,18 @@ CASES = [
         "dask: 80 MB array nested in a dict, 8 calls, again in the context",
         _both(_NESTED_AGAIN),
         {"joblib": 0.2},
+    ),
+    Case(
+        "dask: the same, bytes moved: times the array once a worker",
+        _both(_MOVED),
+        {"ideal": 1.01},
+        unit="x",
+    ),
+    Case(
+        "dask: the same array in 3 Parallel calls of a context: scatters",
+        {"jobspan": _of("jobspan", _SCATTERS)},
+        {"ideal": 1.0},
+        unit="x",
     ),
     Case("dask: 4 results of 80 MB", _both(_RESULTS), {"joblib": 0.35}),
     Case(

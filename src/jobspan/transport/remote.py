@@ -11,7 +11,7 @@ from jobspan.outcomes import Failure
 from jobspan.transport.batches import BatchDecoder, EncodedRan, encode_ran
 from jobspan.transport.protocol import EncodedBatch
 from jobspan.worker.context import entered
-from jobspan.worker.run import Ran, run_calls
+from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["UNDECODED", "run_encoded"]
 
@@ -60,11 +60,15 @@ def run_encoded(
         known = isinstance(error, TransportError)
         problem = error if known else TransportError(f"a worker cannot decode the batch: {error!r}")
         return encode_ran(Ran([], {UNDECODED: Failure(problem)}, 0.0, 0.0))
-    if run is not None:
-        ran = run(context, calls, size)
-    else:
-        with entered(context, worker):
-            ran = run_calls(calls)
+    try:
+        if run is not None:
+            ran = run(context, calls, size)
+        else:
+            with entered(context, worker):
+                ran = run_calls(calls)
+    except Exception as error:  # noqa: BLE001 - an initializer's: it is the calls' failure
+        failures = dict.fromkeys(range(size), failure_of(error))
+        ran = Ran([None] * size, failures, 0.0, 0.0)
     return encode_ran(ran, _as_array, LARGE_RESULT)
 
 

@@ -81,7 +81,9 @@ class Member:
 
     def ask(self) -> None:
         """Ask whether it lives, unless it was heard of just now."""
-        if self.actor is not None and time.monotonic() - self.heard > FRESH_SECONDS:
+        if self.actor is None or self.ready is not None:
+            return
+        if time.monotonic() - self.heard > FRESH_SECONDS:
             self.ready = self.actor.versions.remote()
 
     def kill(self) -> None:
@@ -139,7 +141,7 @@ class Crew:
         return Member(actor, None, actor.versions.remote())
 
     def release(self, members: Sequence[Member]) -> None:
-        """Take workers back that run nothing."""
+        """Take workers back that run nothing, or start."""
         kept = [member for member in members if member.actor is not None]
         if not kept:
             return

@@ -106,7 +106,9 @@ class Staff:
         BackendError
             If workers cannot start.
         """
-        member = next((each for each in self._members if each.ready is ref), None)
+        # Compared, for Ray's client makes new references of the same.
+        waiting = (m for m in self._members if m.ready is not None and m.ready == ref)
+        member = next(waiting, None)
         if member is None:
             return False
         try:
@@ -220,11 +222,7 @@ class Staff:
             member.alone = False
 
     def dismiss(self) -> None:
-        """Give the workers back that are ready, and let go of those that are not."""
+        """Give the workers back, those that are still starting, too: the next call needs them."""
         members, self._members = self._members, []
-        if not self._ray.is_initialized():
-            return
-        self._crew.release([member for member in members if member.ready is None])
-        for member in members:
-            if member.ready is not None and member.actor is not None:
-                member.kill()
+        if self._ray.is_initialized():
+            self._crew.release(members)

@@ -89,7 +89,7 @@ class LeaseClaim(Claim):
             if self.token is None or not heartbeat.watches(self):
                 return
             lease = new_lease(self.seconds)
-            with suppress(OSError):  # tried again at the next beat; a lapse costs a second run
+            with suppress(Exception):  # tried again at the next beat; a lapse costs a second run
                 self.token = self.store.swap(self.name, lease.pack(), self.token)
 
     def settle(self) -> None:

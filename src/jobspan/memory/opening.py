@@ -55,21 +55,25 @@ def open_cache(
         warnings.warn("Compressed results cannot be memmapped", stacklevel=4)
     by_type = codec == "auto"
     chosen = None if by_type else read_codec(codec, safe=safe)
-    entry_format = EntryFormat(chosen, compression, read_sign_key(sign_key), safe, by_type)
+    signer = read_sign_key(sign_key)
+    entry_format = EntryFormat(chosen, compression, signer, safe, by_type)
     if location is None:
         return None
     return Cache(
         _open_location(location, backend, options or {}),
         None if local_tier is None else _open_tier(local_tier),
         entry_format,
-        mode == "rw",
+        # Who can only verify would write what others refuse, over what they accept.
+        mode == "rw" and (signer is None or signer.can_sign),
         mmap_mode,
     )
 
 
 def _open_location(location: Any, backend: str, options: Mapping[str, Any]) -> ObjectStore:
-    if isinstance(location, ObjectStore):
-        return location
+    # Not asked with isinstance, which looks at properties before Python 3.12: one asks the bucket.
+    if all(hasattr(type(location), name) for name in ("get", "put", "create", "swap", "delete")):
+        store: ObjectStore = location
+        return store
     if hasattr(location, "_open_item") and hasattr(location, "_item_exists"):
         return JoblibStyleStore(location, os.fspath(location.location))
     if not isinstance(location, str | os.PathLike):

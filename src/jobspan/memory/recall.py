@@ -108,7 +108,9 @@ class Cache:
     def __post_init__(self) -> None:
         self._path = _local_path(self.store)
         self._tier_path = _local_path(self.tier)
-        self.locks = self.store if isinstance(self.store, NameLocks) else None
+        # Not isinstance: before Python 3.12 it looks at properties, and this one needs a disk.
+        locks: Any = self.store
+        self.locks = locks if hasattr(type(locks), "try_lock") else None
         self.silence = Silence()
         self._uses = Uses(self.store if self.writable else None, self.tier)
 

@@ -138,7 +138,7 @@ class _Locks:
         """Return a claim, or None where another one has it."""
         try:
             lock = self._store.try_lock(self._name)
-        except OSError:
+        except Exception:  # noqa: BLE001 - the store fails: better computed twice than not at all
             return Claim()
         return None if lock is None else LockClaim(lock, fresh=found is None)
 
@@ -160,8 +160,8 @@ class _Leases:
         lease = new_lease(self._seconds)
         try:
             token = self._token(lease, found)
-        except (OSError, KeyError):
-            return Claim()  # the store fails: better computed twice than not at all
+        except Exception:  # noqa: BLE001 - the store fails: better computed twice than not at all
+            return Claim()
         return None if token is None else LeaseClaim(self._store, self._name, lease, token)
 
     def _token(self, lease: Lease, found: Found | None) -> str | None:
@@ -205,5 +205,5 @@ class _Leases:
 def _conditional(store: ObjectStore) -> bool:
     try:
         return store.conditional
-    except OSError:
+    except Exception:  # noqa: BLE001 - what is wrong shows when the result is stored
         return False

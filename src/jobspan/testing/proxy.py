@@ -40,10 +40,12 @@ class Fault:
 
     Parameters
     ----------
-    kind : {"unavailable", "error", "lost answer", "torn answer", "lost request", "silence"}
-        Status 503 without asking the server; status 500 likewise; the server acts, but its answer
-        never arrives; the connection breaks in the middle of the answer; it breaks before the
-        server hears of the request; nothing ever comes back.
+    kind : {"unavailable", "error", "expired", "lost answer", "torn answer", "lost request", \
+"silence"}
+        Status 503 without asking the server; status 500 likewise; status 403 likewise, as S3 says
+        that credentials have expired; the server acts, but its answer never arrives; the connection
+        breaks in the middle of the answer; it breaks before the server hears of the request;
+        nothing ever comes back.
     method : str or None
         Only for requests with this method.
     containing : str
@@ -52,13 +54,23 @@ class Fault:
         For how many requests.
     """
 
-    kind: Literal["unavailable", "error", "lost answer", "torn answer", "lost request", "silence"]
+    kind: Literal[
+        "unavailable", "error", "expired", "lost answer", "torn answer", "lost request", "silence"
+    ]
     method: str | None = None
     containing: str = ""
     times: int = 1
 
 
-_REFUSALS = {"unavailable": (503, "Service Unavailable"), "error": (500, "Internal Server Error")}
+_REFUSALS = {
+    "unavailable": (503, "Service Unavailable", ""),
+    "error": (500, "Internal Server Error", ""),
+    "expired": (
+        403,
+        "Forbidden",
+        "<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>",
+    ),
+}
 
 
 @dataclass(slots=True)
@@ -229,9 +241,11 @@ class Proxy:
             self.requests.append(Request(method, target, 0))
             return False
         if fault in _REFUSALS:
-            status, reason = _REFUSALS[fault]
+            status, reason, text = _REFUSALS[fault]
             self.requests.append(Request(method, target, status))
-            writer.write(f"HTTP/1.1 {status} {reason}\r\nContent-Length: 0\r\n\r\n".encode())
+            text = "" if method == "HEAD" else text
+            length = f"Content-Length: {len(text)}"
+            writer.write(f"HTTP/1.1 {status} {reason}\r\n{length}\r\n\r\n{text}".encode())
             await writer.drain()
             return True
         upstream_writer.write(head.without(*self._hidden))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import islice
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from jobspan.codecs.values import Codec
@@ -327,19 +326,19 @@ class Memory(Logger):
         Parameters
         ----------
         calls : iterable of delayed calls
-            Of functions cached by this memory.
+            Of plain functions, or of functions cached by this memory.
         """
-        found = 0
-        waiting: dict[int, tuple[Any, Iterator[tuple[Any, Any]]]] = {}
-        calls = list(calls)
-        for function, _, _ in calls:
+        waiting: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
+        for function, args, kwargs in calls:
             if id(function) not in waiting:
                 cached = function if isinstance(function, MemorizedFunc) else self.cache(function)
-                own = ((args, kwargs) for each, args, kwargs in calls if each is function)
-                waiting[id(function)] = (cached, own)
+                waiting[id(function)] = (cached, [])
+            waiting[id(function)][1].append((args, kwargs))
+        found = 0
         for cached, arguments in waiting.values():
-            while some := list(islice(arguments, PREFETCHED_AT_ONCE)):
-                found += sum(answer is not None for answer in cached.recall_many(some))
+            for first in range(0, len(arguments), PREFETCHED_AT_ONCE):
+                answers = cached.recall_many(arguments[first : first + PREFETCHED_AT_ONCE])
+                found += sum(answer is not None for answer in answers)
         return found
 
     def __repr__(self) -> str:

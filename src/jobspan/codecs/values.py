@@ -98,7 +98,8 @@ def _with_polars(polars: Any) -> Mapping[type, Any]:
 
 def _reduce_polars(value: Any) -> Any:
     try:
-        return _from_arrow, (value.to_arrow(), getattr(value, "name", None))
+        newest = sys.modules["polars"].CompatLevel.newest()  # older layouts of text mean a copy
+        return _from_arrow, (value.to_arrow(compat_level=newest), getattr(value, "name", None))
     except Exception:  # noqa: BLE001 - pyarrow is missing, or has no such type
         return value.__reduce_ex__(5)
 

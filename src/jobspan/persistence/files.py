@@ -116,7 +116,8 @@ def load(
     if hasattr(filename, "read"):
         return _load_file(filename, filename, ensure_native_byte_order)
     path = os.fspath(filename)
-    with Path(path).open("rb") as file:
+    # A map that is written through needs a file that may be written.
+    with Path(path).open("r+b" if mmap_mode in ("r+", "w+") else "rb") as file:
         start = file.read(len(MAGIC))
         file.seek(0)
         if start == MAGIC:
@@ -124,6 +125,8 @@ def load(
                 memory = mmap.mmap(file.fileno(), 0, access=_ACCESS[mmap_mode])
                 return _unpacked(memoryview(memory), copy=False)
             return _unpacked(memoryview(file.read()), copy=True)
+        if start and MAGIC.startswith(start):
+            raise EntryDamagedError(f"{path} is truncated: it has {len(start)} bytes")
         name = by_first_bytes(start)
     if name is None:
         return _load_joblib(path, mmap_mode, ensure_native_byte_order)

@@ -1,0 +1,187 @@
+"""``dump`` and ``load``: joblib's arguments, joblib's files, damaged files."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+import jobspan
+from jobspan.errors import EntryDamagedError
+
+VALUE = {"a": np.arange(5000.0), "b": [1, "é", None], "c": np.arange(6).reshape(2, 3).T}
+
+
+def same(found, expected=VALUE):
+    assert set(found) == set(expected)
+    assert np.array_equal(found["a"], expected["a"])
+    assert np.array_equal(found["c"], expected["c"])
+    return found["b"] == expected["b"]
+
+
+@pytest.mark.parametrize("name", ["dump", "load"])
+def test_signatures_are_joblibs(name):
+    theirs = inspect.signature(getattr(joblib, name)).parameters.values()
+    ours = inspect.signature(getattr(jobspan, name)).parameters.values()
+    assert [(each.name, each.default) for each in ours] == [
+        (each.name, each.default) for each in theirs
+    ]
+
+
+@pytest.mark.parametrize("library", [joblib, jobspan], ids=["joblib", "jobspan"])
+@pytest.mark.parametrize(
+    "compress",
+    [0, 1, 9, True, False, "zlib", "gzip", "bz2", "xz", "lzma", ("gzip", 1), ("zlib", 0)],
+)
+def test_compression_by_argument(library, tmp_path, compress):
+    path = tmp_path / "value"
+    assert library.dump(VALUE, path, compress=compress) == [str(path)]
+    assert same(library.load(path))
+
+
+@pytest.mark.parametrize("library", [joblib, jobspan], ids=["joblib", "jobspan"])
+@pytest.mark.parametrize("ending", ["z", "gz", "bz2", "xz", "lzma"])
+def test_compression_by_the_name_of_the_file(library, tmp_path, ending):
+    plain, packed = tmp_path / "value", tmp_path / f"value.{ending}"
+    library.dump(np.zeros(100_000), plain)
+    library.dump(np.zeros(100_000), packed)
+    assert packed.stat().st_size < plain.stat().st_size / 10
+    assert np.array_equal(library.load(packed), np.zeros(100_000))
+
+
+@pytest.mark.parametrize("compress", [0, 3, "gzip", "bz2", "xz", "lzma", ("lz4", 1)])
+@pytest.mark.parametrize("mmap_mode", [None, "r"])
+def test_files_of_joblib_are_read(tmp_path, compress, mmap_mode):
+    path = tmp_path / "theirs"
+    joblib.dump(VALUE, path, compress=compress)
+    found = jobspan.load(path, mmap_mode=mmap_mode)
+    assert same(found)
+    if mmap_mode and not compress:
+        assert isinstance(found["a"], np.memmap)
+
+
+def test_file_objects(tmp_path):
+    for library in (joblib, jobspan):
+        file = io.BytesIO()
+        assert library.dump(VALUE, file) is None
+        file.seek(0)
+        assert same(jobspan.load(file))
+    with (tmp_path / "value").open("wb") as file:
+        jobspan.dump(VALUE, file)
+    with (tmp_path / "value").open("rb") as file:
+        assert same(jobspan.load(file))
+
+
+@pytest.mark.parametrize(
+    ("mode", "writable", "changes"), [("r", 0, 0), ("c", 1, 0), ("r+", 1, 1), ("w+", 1, 1)]
+)
+def test_mmap_modes(tmp_path, mode, writable, changes):
+    path = tmp_path / "value"
+    jobspan.dump({"x": [np.arange(100_000), pd.DataFrame({"a": np.arange(10)})]}, path)
+    found = jobspan.load(path, mmap_mode=mode)["x"][0]
+    assert found.flags.writeable == writable
+    assert found.ctypes.data % 64 == 0
+    if writable:
+        found[0] = 7
+        del found
+    assert jobspan.load(path)["x"][0][0] == (7 if changes else 0)
+
+
+def test_what_is_loaded_is_private_and_writable(tmp_path):
+    path = tmp_path / "value"
+    jobspan.dump(VALUE, path)
+    jobspan.load(path)["a"][0] = 9
+    assert jobspan.load(path)["a"][0] == 0
+
+
+def test_a_failing_dump_leaves_what_was_there_and_nothing_else(tmp_path):
+    path = tmp_path / "value"
+    jobspan.dump([1], path)
+    with pytest.raises(Exception, match="pickle"):
+        jobspan.dump((x for x in ()), path)
+    assert jobspan.load(path) == [1]
+    assert [each.name for each in tmp_path.iterdir()] == ["value"]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 16, 20, 40, 1000, -1])
+def test_truncated_files_say_so(tmp_path, keep):
+    path = tmp_path / "value"
+    jobspan.dump(VALUE, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises((EntryDamagedError, EOFError)):
+        jobspan.load(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"compress": 10}, "Non valid compress level given"),
+        ({"compress": "rar"}, "Non valid compression method given"),
+        ({"compress": ("zlib", 3, 1)}, "exactly 2 elements"),
+        ({"protocol": 99}, "protocol=99"),
+    ],
+)
+def test_bad_arguments_of_dump(tmp_path, arguments, error):
+    with pytest.raises(ValueError, match=error):
+        jobspan.dump(1, tmp_path / "value", **arguments)
+
+
+def test_bad_arguments_of_load(tmp_path):
+    jobspan.dump(1, tmp_path / "value")
+    with pytest.raises(ValueError, match="mmap_mode='q'"):
+        jobspan.load(tmp_path / "value", mmap_mode="q")
+    with pytest.raises(FileNotFoundError):
+        jobspan.load(tmp_path / "nothing")
+
+
+WITHOUT = """
+import sys
+sys.modules["joblib"] = None
+import jobspan
+jobspan.dump([1, 2], sys.argv[1] + ".ours")
+assert jobspan.load(sys.argv[1] + ".ours") == [1, 2]
+try:
+    jobspan.load(sys.argv[1])
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_without_joblib_its_files_are_refused_with_what_to_install(tmp_path):
+    path = tmp_path / "theirs"
+    joblib.dump(VALUE, path)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "pip install joblib" in done.stdout
+    assert str(path) in done.stdout
+
+
+def test_a_compressor_of_ones_own(tmp_path):
+    import gzip
+
+    from jobspan.persistence.compressors import COMPRESSORS, Compressor
+
+    jobspan.register_compressor(
+        "mine",
+        Compressor(lambda *given: gzip.open(*given[:2]), ".mine", b""),  # noqa: SIM115
+    )
+    try:
+        jobspan.dump([1], tmp_path / "value.mine")
+        assert Path(tmp_path / "value.mine").read_bytes()[:2] == b"\x1f\x8b"
+        assert jobspan.load(tmp_path / "value.mine") == [1]
+        with pytest.raises(ValueError, match="registered already"):
+            jobspan.register_compressor("mine", Compressor(gzip.open, ".mine", b""))
+    finally:
+        COMPRESSORS.unregister("mine")

@@ -163,7 +163,7 @@ def _most_segments() -> int:
     except ImportError:
         return MOST_SEGMENTS
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_SEGMENTS if allowed < 0 else max(1, min(MOST_SEGMENTS, allowed // 6))
+    return MOST_SEGMENTS if allowed < 0 else max(1, min(MOST_SEGMENTS, allowed // 8))
 
 
 class SegmentSender:

@@ -410,8 +410,8 @@ def _terms(plan: Plan) -> Terms:
 
 
 def _segments_a_worker(workers: int) -> int:
-    """Return how many results a worker may share at once: each costs an open file here."""
+    """Return how many results a worker may share at once: each is two descriptors here."""
     import resource
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(2, min(256, allowed // 4 // workers))
+    return max(2, min(256, allowed // 6 // workers))

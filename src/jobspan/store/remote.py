@@ -8,7 +8,6 @@ and every library in the same way.
 from __future__ import annotations
 
 import itertools
-import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from jobspan.store.locations import Location
 from jobspan.store.names import RESERVED_PREFIX, can_name, check_name, check_prefix
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.requests import CHUNK, ObjectChangedError, Range, Requests, RequestsFactory
+from jobspan.store.room import room_for
 
 __all__ = ["RemoteStore"]
 
@@ -238,8 +238,8 @@ def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Co
     last = first.size if end is None else min(end, first.size)
     if stop >= last:
         return first.data, first.token
-    # Pages that nobody has touched yet: they are filled as the parts arrive, and not copied again.
-    content = memoryview(mmap.mmap(-1, last - start))
+    # Filled as the parts arrive, and not copied again.
+    content = room_for(last - start)
     content[: len(first.data)] = first.data
     ends = ((at, min(at + CHUNK, last)) for at in range(stop, last, CHUNK))
     parts = (Range(key, at, to, first.token, content[at - start : to - start]) for at, to in ends)
@@ -248,4 +248,4 @@ def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Co
             raise ObjectChangedError
         if fetched.data is not part.into:
             content[part.start - start : part.end - start] = fetched.data
-    return content.toreadonly(), first.token
+    return content, first.token

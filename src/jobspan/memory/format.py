@@ -109,7 +109,7 @@ class EntryFormat:
         parts : list of memoryview
             Payload and buffers, as stored.
         writable : bool
-            Whether buffers are copied, lest arrays be read-only.
+            Whether read-only buffers are copied, lest arrays be read-only.
 
         Raises
         ------
@@ -124,7 +124,11 @@ class EntryFormat:
                 for part, size in zip(parts, header.sizes, strict=True)
             ]
         if writable and len(given) > 1:
-            given = [given[0], *(bytearray(part) for part in given[1:])]
+            # What can be written to is ours alone already.
+            given = [
+                given[0],
+                *(p if not memoryview(p).readonly else bytearray(p) for p in given[1:]),
+            ]
         try:
             return codec.decode(given)
         except (EntryDamagedError, CodecError):

@@ -99,6 +99,7 @@ class Arrivals:
         self._requests = 0
         self._watched = 0
         self._jobs: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
         self.addresses: dict[str, int] = {}
         """The threads of each worker."""
@@ -143,10 +144,17 @@ class Arrivals:
 
     # --- in the event loop ---------------------------------------------------------------
 
-    def _spawn(self, coroutine: Any) -> None:
-        job = asyncio.ensure_future(coroutine)
+    def _spawn(self, coroutine: Any) -> asyncio.Future[None]:
+        job: asyncio.Future[None] = asyncio.ensure_future(coroutine)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        return job
+
+    def _wait_in(self, coroutine: Any) -> None:
+        """Start what only waits, and may be cancelled."""
+        waiter = self._spawn(coroutine)
+        self._waiters.add(waiter)
+        waiter.add_done_callback(self._waiters.discard)
 
     def _start_watching(self, futures: Mapping[str, Any]) -> None:
         if self._closed:
@@ -160,7 +168,7 @@ class Arrivals:
                 # A coroutine for each future would cost more than all else that is done here.
                 state._event = _Telling(self._ended, key, future)
             else:
-                self._spawn(self._watch(key, future))
+                self._wait_in(self._watch(key, future))
 
     async def _watch(self, key: str, future: Any) -> None:
         await future._state.wait()
@@ -195,7 +203,7 @@ class Arrivals:
             values = await self._client.gather(
                 futures, errors="skip", direct=self._direct, asynchronous=True
             )
-        except Exception as error:  # noqa: BLE001 - it becomes the batches' outcome
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is their outcome
             return [Arrival(key, "lost", error) for key in futures]
         arrived = []
         for key, future in futures.items():
@@ -209,7 +217,7 @@ class Arrivals:
 
     def _start_looking(self) -> None:
         if not self._closed:
-            self._spawn(self._look())
+            self._wait_in(self._look())
 
     async def _look(self) -> None:
         while True:
@@ -233,6 +241,8 @@ class Arrivals:
         }
 
     def _stop(self) -> None:
-        for job in self._jobs:
-            job.cancel()
+        # Not those that fetch: the client has one request for all who ask meanwhile, and keeps one
+        # that was cancelled.
+        for waiter in self._waiters:
+            waiter.cancel()
         self._finished.clear()

@@ -69,6 +69,7 @@ def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
 
     It works in a folder of its own, for Dask leaves locks where it has worked.
     """
+    package = distributed()  # before its settings are changed: it brings their defaults
     import dask
 
     folder = tempfile.mkdtemp(prefix="jobspan-dask-")
@@ -79,7 +80,7 @@ def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
         ):
             cluster = _new_cluster(n_workers, folder, options)
         cluster.folder = folder
-        client = distributed().Client(cluster, set_as_default=False)
+        client = package.Client(cluster, set_as_default=False)
         client.wait_for_workers(n_workers, timeout=START_SECONDS)
     except BaseException:
         if cluster is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from jobspan import Memory, Parallel, delayed, parallel_config
+from jobspan.backends.choosing import close_shared_backends
 from jobspan.errors import JobspanWarning, TaskTimeoutError
 
 np = pytest.importorskip("numpy")
@@ -239,6 +240,15 @@ def test_what_is_shared_is_scattered_once_a_context(
     deadline = time.monotonic() + 5
     while deployment.tasks():
         assert time.monotonic() < deadline, "what was scattered is dropped with the context"
+
+
+def test_nothing_is_held_between_calls_outside_of_a_block(deployment: Any) -> None:
+    array = np.arange(300_000)
+    assert Parallel(backend=deployment.url)([delayed(len)(array)] * 4) == [300_000] * 4
+    deadline = time.monotonic() + 5
+    while deployment.tasks():
+        assert time.monotonic() < deadline
+    close_shared_backends()
 
 
 def test_many_bytes_of_plain_values(deployment: Any) -> None:

@@ -203,6 +203,8 @@ def shared_backend(spec: str) -> Backend:
     if backend is not None:
         return backend
     made = make_backend(spec)
+    if hasattr(made, "keeps_shared_data"):
+        made.keeps_shared_data = False  # no block ends it
     with _shared_lock:
         return _shared.setdefault(key, made)
 

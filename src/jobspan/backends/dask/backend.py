@@ -68,6 +68,8 @@ class DaskBackend:
     name = "dask"
     capabilities = Capabilities(remote=True)
     call_options = (*TASK_OPTIONS, "performance_report")
+    keeps_shared_data = True
+    """Whether what was scattered stays from one call to the next, until `close`."""
 
     def __init__(
         self,
@@ -143,8 +145,15 @@ class DaskBackend:
             self._timeout,
             direct=bool(self._direct),
             check=lambda addresses: check_versions(client, addresses),
-            ended=None if report is None else report.close,
+            ended=lambda: self._ended(report),
         )
+
+    def _ended(self, report: PerformanceReport | None) -> None:
+        if report is not None:
+            report.close()
+        content = self._content
+        if content is not None and not self.keeps_shared_data:
+            content.clear()
 
     def close(self) -> None:
         """Drop what was scattered; close the client and the cluster that were made here."""

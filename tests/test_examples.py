@@ -19,6 +19,7 @@ SCRIPTS = [
 ]
 BACKENDS = ["threads", "processes", "dask", "ray"]
 STUDIES = {
+    "sklearn_cluster/sklearn_cluster.py": "after 18 fits",
     "image_thumbnails/image_thumbnails.py": "8 thumbnails of 9 pictures",
     "monte_carlo/monte_carlo.py": "pi = 3.14",
     "hyperparameter_search/hyperparameter_search.py": "32 fits, 24 of them known",
@@ -67,7 +68,12 @@ def test_studies(script: str) -> None:
 
 @pytest.mark.parametrize(
     ("script", "backend"),
-    [("parquet_etl/parquet_etl.py", "dask"), ("team_bucket/team_bucket.py", "ray")],
+    [
+        ("parquet_etl/parquet_etl.py", "dask"),
+        ("team_bucket/team_bucket.py", "ray"),
+        ("sklearn_cluster/sklearn_cluster.py", "dask"),
+        ("sklearn_cluster/sklearn_cluster.py", "ray"),
+    ],
 )
 def test_studies_on_a_cluster(script: str, backend: str) -> None:
     assert STUDIES[script] in output(script, backend)

@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak soak-load fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
+.PHONY: help demo test soak sklearn soak-load fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults  break everything that can break, and print what came of it"
 	@echo "make hosts   run on several hosts, made of network namespaces, and pull their wires"
 	@echo "make soak-load  work at random, under faults, for hours (SECONDS=60 for less)"
+	@echo "make sklearn run scikit-learn's own tests with joblib and with jobspan in its place"
 	@echo "make lint    check style, types and layers"
 	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
 	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
@@ -70,6 +71,9 @@ soak-load: $(STAMP)
 
 hosts: $(STAMP) namespaces
 	$(RUN) -m pytest tests/hosts -m "soak or not soak" $(ARGS)
+
+sklearn: $(STAMP)
+	$(RUN) tests/sklearn/compare.py $(ONLY)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,21 @@
+"""joblib's backends by the names that libraries' tests derive from."""
+
+from jobspan import ParallelBackendBase  # noqa: F401
+from jobspan.backends.processes import ProcessBackend
+from jobspan.backends.sequential import SequentialBackend  # noqa: F401
+from jobspan.backends.threads import ThreadBackend as ThreadingBackend  # noqa: F401
+
+
+class LokyBackend(ProcessBackend):
+    """The processes backend with joblib's hook, which tests override to count calls."""
+
+    def __init__(self, nesting_level=None, **options):
+        self.nesting_level = nesting_level
+        super().__init__(**options)
+
+    def start_call(self):
+        pass
+
+    def open(self, plan):
+        self.start_call()
+        return super().open(plan)

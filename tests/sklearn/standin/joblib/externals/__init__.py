@@ -1,0 +1,1 @@
+"""joblib.externals: what joblib brings along."""

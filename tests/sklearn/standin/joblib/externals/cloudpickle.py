@@ -1,0 +1,3 @@
+"""joblib.externals.cloudpickle."""
+
+from cloudpickle import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""joblib.hashing."""
+
+from jobspan import hash  # noqa: F401

@@ -1,0 +1,89 @@
+"""scikit-learn's own tests pass with jobspan in joblib's place: a part, or all by `make soak`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import joblib
+import pytest
+
+import jobspan
+
+HERE = Path(__file__).parent
+
+
+def _comparison() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare", HERE / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["compare"] = module  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    return module
+
+
+compare = _comparison()
+
+QUICK = [
+    (["utils/tests/test_parallel.py"], ""),
+    (
+        ["model_selection/tests/test_search.py"],
+        "n_jobs or parallel or pre_dispatch or 2d_array or pickle or multimetric",
+    ),
+    (["ensemble/tests/test_forest.py"], "parallel or backend or warm_start or pickle"),
+]
+"""What the default suite runs of each module."""
+
+
+@pytest.mark.parametrize(("modules", "words"), QUICK, ids=lambda value: str(value)[:40])
+def test_scikit_learns_tests_pass(modules: list[str], words: str) -> None:
+    """None fails but those that say what jobspan does otherwise."""
+    found = compare.run(modules, stand_in=True, words=words, limit=110)
+    assert found.passed
+    assert not compare.worse(compare.Run(), found)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("module", compare.MODULES)
+def test_all_of_scikit_learns_tests(module: str) -> None:
+    """No test fails that passes with joblib."""
+    theirs = compare.run([module], stand_in=False)
+    ours = compare.run([module], stand_in=True)
+    assert not compare.worse(theirs, ours)
+
+
+def test_the_stand_in_is_jobspan() -> None:
+    code = (
+        "import joblib, jobspan, joblib.parallel, joblib.numpy_pickle, joblib.memory,"
+        "joblib.logger, joblib.hashing, joblib.externals.loky, joblib.externals.cloudpickle;"
+        "assert joblib.Parallel is jobspan.Parallel;"
+        "from sklearn.utils.parallel import Parallel; assert issubclass(Parallel, jobspan.Parallel)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(HERE / "standin")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", joblib.__all__)
+def test_every_public_name_takes_joblibs_arguments(name: str) -> None:
+    theirs = inspect.signature(getattr(joblib, name)).parameters.values()
+    ours = inspect.signature(getattr(jobspan, name)).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in ours.values())
+    for parameter in theirs:
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            assert parameter.name in ours or anything, f"{name}({parameter.name})"
+    ordered = [p.name for p in ours.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    wanted = [p.name for p in theirs if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert ordered[: len(wanted)] == wanted or name in {"StoreBackendBase", "MemorizedResult"}

@@ -23,6 +23,7 @@ from jobspan.backends.choosing import default_backend_name, make_backend, shared
 from jobspan.calls import CallContext, Initializer
 from jobspan.executors import Backend
 from jobspan.integrations.driving import Drive, Job, ThreadedDrive
+from jobspan.integrations.repeating import Repetitions
 from jobspan.parallel.choice import Choice, default_n_jobs, resolve
 from jobspan.parallel.decisions import context_of, plan_of, target_seconds
 
@@ -184,20 +185,23 @@ class _OneParallel(JobspanBackend):
             level=self.settings.level,
         )
         self._workers = workers
-        executor = self.backend.open(
-            plan_of(
-                self._choice,
-                workers,
-                follow=n_jobs is not None and n_jobs < 0,
-                batch_size="auto",
-            )
+        plan = plan_of(
+            self._choice,
+            workers,
+            follow=n_jobs is not None and n_jobs < 0,
+            batch_size="auto",
         )
+        executor = self.backend.open(plan)
+        shared = self.backend.capabilities.shared_memory
+        self._repetitions = None if shared else Repetitions(plan.max_nbytes)
         kind = ThreadedDrive if self.supports_retrieve_callback else Drive
         self._drive = kind(executor, target_seconds(self.backend))
         return workers
 
     def start_call(self) -> None:
         """Note what holds here now for the workers."""
+        if self._repetitions is not None:
+            self._repetitions.begin()
         with activated(self.settings):
             self._context = context_of(self._choice, self._workers, self._initializer)
 
@@ -209,7 +213,10 @@ class _OneParallel(JobspanBackend):
         """Take a batch of joblib's."""
         assert self._drive is not None
         assert self._context is not None
-        job = Job(func.items, callback)
+        calls = func.items
+        if self._repetitions is not None:
+            calls = [self._repetitions.replaced(call) for call in calls]
+        job = Job(calls, callback)
         self._drive.submit(job, self._context)
         return job
 

@@ -492,6 +492,15 @@ def test_bad_input(tmp_path):
         Memory(tmp_path, codec="pickle", safe=True)
     with pytest.raises(TypeError, match="not callable"):
         Memory(tmp_path).cache(3)
+    with pytest.raises(TypeError, match="a URL such as"):
+        Memory(3)
+    with pytest.raises(StoreLocationError, match="no folder of this machine"):
+        Memory(tmp_path, local_tier="s3://bucket/tier")
+    with pytest.raises(StoreLocationError, match="is a file"):
+        Memory(tmp_path, local_tier=tmp_path / "file")
+    for name in ("lease_seconds", "patience_seconds"):
+        with pytest.raises(ValueError, match=f"{name}=-1: pass seconds"):
+            Memory(tmp_path, **{name: -1})
 
 
 SCRIPT = """

@@ -37,7 +37,7 @@ if __name__ == "__main__":
         from distributed import Client, LocalCluster
 
         options["client"] = Client(
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+            LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None)
         )
     memory = Memory(url, verbose=0)
     wanted = (delayed(square)(x, log) for x in range(int(calls)))

@@ -130,7 +130,7 @@ def test_an_ended_run_goes_on_where_it_stopped(tmp_path, how):
     assert sum(runs.values()) <= calls + 2  # no more anew than were running just then
 
 
-@pytest.mark.parametrize("backend", ["dask", "ray"])
+@pytest.mark.parametrize("backend", ["dask", pytest.param("ray", marks=pytest.mark.soak)])
 def test_a_run_goes_on_upon_a_cluster(tmp_path, backend):
     first = run("processes", tmp_path, 10)
     assert first.communicate(timeout=60)[0] == "0 recalled\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import pickle
 import subprocess
 import sys
@@ -455,14 +454,6 @@ def test_every_bit_counts(memory, tmp_path):
 
     with pytest.warns(CacheWarning):
         read_with_each_third_byte_altered()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_disk_that_may_not_be_written(tmp_path):
-    memory = Memory(tmp_path, verbose=0)
-    tmp_path.chmod(0o500)
-    with pytest.warns(CacheWarning, match="cannot store"):
-        assert memory.eval(pow, 2, 3) == 8
 
 
 def test_a_result_that_cannot_be_stored(memory):

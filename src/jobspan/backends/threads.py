@@ -14,7 +14,7 @@ from jobspan.cores import cpu_count
 from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Capabilities, Plan
-from jobspan.worker.context import entered
+from jobspan.worker.context import Entrance
 from jobspan.worker.run import failure_of, run_calls
 
 __all__ = ["ThreadBackend", "ThreadExecutor"]
@@ -74,6 +74,7 @@ class _Worker(threading.Thread):
         self.abandoned = False
 
     def run(self) -> None:
+        entrance = Entrance()
         while not self.abandoned:
             item = self.batches.get()
             if item is None:
@@ -81,11 +82,8 @@ class _Worker(threading.Thread):
             epoch, batch = item
             self.running = (epoch, batch, time.monotonic())
             try:
-                with entered(batch.context):
-                    ran = run_calls(batch.calls)
-                outcome = Outcome(
-                    batch.number, ran.values, ran.failures, self.name, ran.started, ran.seconds
-                )
+                ran = entrance.run(batch.context, run_calls, batch.calls)
+                outcome = Outcome(batch.number, *ran[:2], self.name, *ran[2:])
             except BaseException as error:  # noqa: BLE001 - a thread that died would be waited for
                 outcome = Outcome.of_failure(
                     batch.number, len(batch.calls), failure_of(error), self.name

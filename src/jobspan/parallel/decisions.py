@@ -35,6 +35,13 @@ LOCAL_TARGET_SECONDS = 0.005
 REMOTE_TARGET_SECONDS = 0.05
 """The same on a cluster, whose round trip takes milliseconds."""
 
+LOCAL_LARGEST_BATCH = 512
+"""Calls in an automatic batch on this machine at most: the calls of more than that leave the
+processor's cache before they are looked at again, which costs a third of what making them does."""
+
+REMOTE_LARGEST_BATCH = 8192
+"""The same on a cluster, where the round trip outweighs it."""
+
 ONE_CALL_ONLY = ("report",)
 """Settings of a call that those nested in it do not take over."""
 
@@ -81,6 +88,9 @@ def policy_of(
         ordered=ordered,
         batch_size=_batch_size(choice, batch_size),
         target_seconds=target_seconds(choice.backend),
+        largest_batch=(
+            REMOTE_LARGEST_BATCH if choice.backend.capabilities.remote else LOCAL_LARGEST_BATCH
+        ),
         pre_dispatch=ahead,
         timeout=timeout,
         on_error=read_on_error(values["on_error"]),

@@ -99,25 +99,19 @@ class Tracker:
 
     def completed(self, batch: Batch, outcome: Outcome) -> None:
         """Add a batch's figures."""
+        _, _, failures, worker, started, seconds, sent, received = outcome
         stats = self.stats
         stats.batches += 1
-        stats.work_seconds += outcome.seconds
-        stats.bytes_sent += outcome.bytes_sent
-        stats.bytes_received += outcome.bytes_received
-        worker = outcome.worker
-        stats.worker_seconds[worker] = stats.worker_seconds.get(worker, 0.0) + outcome.seconds
+        stats.work_seconds += seconds
+        stats.bytes_sent += sent
+        stats.bytes_received += received
+        stats.worker_seconds[worker] = stats.worker_seconds.get(worker, 0.0) + seconds
         if self._timeline and len(stats.spans) < LARGEST_TIMELINE:
-            function = batch.calls[0][0]
+            calls = batch.calls
+            function = calls[0][0]
+            name = getattr(function, "__qualname__", None) or type(function).__qualname__
             stats.spans.append(
-                Span(
-                    worker,
-                    outcome.started,
-                    outcome.seconds,
-                    batch.first,
-                    len(batch.calls),
-                    len(outcome.failures),
-                    getattr(function, "__qualname__", type(function).__qualname__),
-                )
+                Span(worker, started, seconds, batch.first, len(calls), len(failures), name)
             )
 
     def settled(self, calls: int, failures: int) -> None:

@@ -12,7 +12,7 @@ GROWTH = 8
 """By how much a batch may outgrow the last one: the first calls may be faster than the rest."""
 
 LARGEST = 8192
-"""No automatic batch is larger: it bounds what is lost with a worker, and what waits in memory."""
+"""No automatic batch is larger, unless told: it bounds what is lost with a worker."""
 
 LEAST_SECONDS = 0.000_02
 """Towards the end of the calls, batches shrink, but not below what a round trip is worth."""
@@ -30,6 +30,8 @@ class BatchSizer:
         The size that the user asked for; None: automatic.
     target : float
         Seconds that an automatic batch should run.
+    largest : int
+        No automatic batch is larger.
 
     Notes
     -----
@@ -48,11 +50,14 @@ class BatchSizer:
     2
     """
 
-    __slots__ = ("_fixed", "_last", "_observed", "_seconds_a_call", "_target")
+    __slots__ = ("_fixed", "_largest", "_last", "_observed", "_seconds_a_call", "_target")
 
-    def __init__(self, fixed: int | None = None, target: float = TARGET_SECONDS) -> None:
+    def __init__(
+        self, fixed: int | None = None, target: float = TARGET_SECONDS, largest: int = LARGEST
+    ) -> None:
         self._fixed = fixed
         self._target = target
+        self._largest = largest
         self._seconds_a_call = 0.0
         self._last = 1
         self._observed = False
@@ -87,7 +92,7 @@ class BatchSizer:
         if not self._observed:
             return 1
         wanted = self._target / max(self._seconds_a_call, 1e-9)
-        size = int(min(wanted, self._last * GROWTH, LARGEST))
+        size = int(min(wanted, self._last * GROWTH, self._largest))
         if remaining is not None:
             share = remaining // (4 * workers)
             size = min(size, max(share, int(LEAST_SECONDS / max(self._seconds_a_call, 1e-9))))

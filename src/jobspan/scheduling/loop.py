@@ -153,7 +153,7 @@ class Scheduler:
         self._clock = clock
         self._dice = dice
         self._numbers = numbers
-        self._sizer = BatchSizer(policy.batch_size, policy.target_seconds)
+        self._sizer = BatchSizer(policy.batch_size, policy.target_seconds, policy.largest_batch)
         self._read = 0
         self._exhausted = False
         self._ready: deque[tuple[Sequence[int], list[Call]]] = deque()

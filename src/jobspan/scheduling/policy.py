@@ -24,6 +24,8 @@ class SchedulingPolicy:
         Calls in a batch; None: automatic.
     target_seconds : float
         How long an automatic batch should run.
+    largest_batch : int
+        Calls in an automatic batch at most.
     pre_dispatch : int or None
         How many batches may be dispatched ahead of the results; None: all that there are.
     timeout : float or None
@@ -42,6 +44,7 @@ class SchedulingPolicy:
     ordered: bool = True
     batch_size: int | None = None
     target_seconds: float = 0.005
+    largest_batch: int = 8192
     pre_dispatch: int | None = None
     timeout: float | None = None
     on_error: OnError = "raise"

@@ -13,19 +13,31 @@ from jobspan.calls import Batch, Call, CallContext
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure, FailureKind
 from jobspan.transport.pickling import decode, encode, modules_by_value, travelling_by_value
-from jobspan.transport.protocol import Encoded, EncodedBatch, Fetch, Share
+from jobspan.transport.protocol import Bytes, Encoded, EncodedBatch, Fetch, Share
 from jobspan.worker.run import Ran
 
-__all__ = ["BatchDecoder", "BatchEncoder", "EncodedRan", "decode_ran", "encode_ran"]
+__all__ = [
+    "BatchDecoder",
+    "BatchEncoder",
+    "EncodedRan",
+    "decode_ran",
+    "decode_values",
+    "encode_ran",
+]
 
 KEPT_FUNCTIONS = 1024
 """How many functions, and how many contexts, a worker keeps; older ones are asked for again."""
 
 FEW = 8
-"""Up to so many calls it pays to look whether the plain pickler will do."""
+"""Up to so many values it pays to look whether the plain pickler will do."""
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 """Types that need neither our pickler nor shared memory."""
+
+
+def _is_plain(values: Sequence[Any]) -> bool:
+    """Whether the plain pickler will do, as far as it pays to look."""
+    return len(values) <= FEW and _PLAIN.issuperset(map(type, values))
 
 
 def _of_one_function(calls: Sequence[Call], function: Callable[..., Any]) -> bool:
@@ -229,7 +241,7 @@ class EncodedRan(NamedTuple):
 def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = None) -> EncodedRan:
     """Encode what running a batch gave; a value that cannot be pickled fails its own call only."""
     values, failures = ran.values, ran.failures
-    if not failures and len(values) <= FEW and _PLAIN.issuperset(map(type, values)):
+    if not failures and _is_plain(values):
         plain = Encoded(pickle.dumps(values, protocol=5))
         return EncodedRan(plain, b"", ran.started, ran.seconds)
     try:
@@ -251,19 +263,25 @@ def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = Non
 
 def decode_ran(encoded: EncodedRan, size: int, fetch: Fetch | None = None) -> Ran:
     """Return what running a batch of `size` calls gave; never raises for what a call returned."""
+    values, failures = decode_values(encoded.values, encoded.failures, size, fetch)
+    return Ran(values, failures, encoded.started, encoded.seconds)
+
+
+def decode_values(
+    encoded: Encoded, packed: Bytes, size: int, fetch: Fetch | None
+) -> tuple[list[Any], dict[int, Failure]]:
+    """Return the values and failures of a batch of `size` calls; never raises for any of them."""
     failures: dict[int, Failure] = {}
-    if encoded.failures:
-        packed = pickle.loads(encoded.failures)
-        failures = {offset: _unpack(failure) for offset, failure in packed.items()}
+    if packed:
+        failures = {offset: _unpack(each) for offset, each in pickle.loads(packed).items()}
     try:
-        values = decode(encoded.values, fetch)
+        values = decode(encoded, fetch)
         if len(values) != size:
             raise TransportError(f"{len(values)} results came for {size} calls")
+        return values, failures
     except Exception as error:  # noqa: BLE001 - any object may fail in any way
         failure = Failure(TransportError(f"the result cannot be unpickled here: {error}"))
-        values = [None] * size
-        failures = {offset: failures.get(offset, failure) for offset in range(size)}
-    return Ran(values, failures, encoded.started, encoded.seconds)
+        return [None] * size, {offset: failures.get(offset, failure) for offset in range(size)}
 
 
 def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:

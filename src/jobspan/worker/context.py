@@ -7,15 +7,18 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
 
-from jobspan.ambient import activated
+from jobspan.ambient import activated, replace_current
 from jobspan.bridging import begin
 from jobspan.calls import CallContext, Initializer
 
-__all__ = ["entered", "prepare_process"]
+__all__ = ["Entrance", "entered", "prepare_process"]
+
+R = TypeVar("R")
 
 
 @contextmanager
@@ -49,6 +52,44 @@ def entered(context: CallContext, worker: object = None) -> Iterator[None]:
                 variable.reset(token)
 
 
+class Entrance:
+    """Where one worker enters contexts: what it has entered before, it enters again at no cost.
+
+    Every batch runs in a copy, so that what calls change does not reach the next batch; what the
+    initializer set stays.
+
+    Notes
+    -----
+    Threads and processes: belongs to the thread that uses it.
+    """
+
+    def __init__(self) -> None:
+        self._token = ""
+        self._prepared = Context()
+        self._initialized: set[str] = set()
+
+    def run(self, context: CallContext, function: Callable[..., R], *args: Any) -> R:
+        """Call `function` while `context` holds."""
+        crossing = begin(context.settings)
+        try:
+            if context.token != self._token:
+                prepared = copy_context()
+                prepared.run(self._prepare, context)
+                self._prepared = prepared
+                self._token = context.token
+            return self._prepared.copy().run(function, *args)
+        finally:
+            if crossing is not None:
+                crossing.end()
+
+    def _prepare(self, context: CallContext) -> None:
+        replace_current(context.settings)
+        for variable, value in context.variables:
+            variable.set(value)
+        if context.initializer is not None:
+            _run_once(context.initializer, self._initialized)
+
+
 class _Done(threading.local):
     """The initializers that ran in this thread, by their tokens."""
 
@@ -63,15 +104,16 @@ _initializing = threading.Lock()
 
 def _initialize(initializer: Initializer, worker: object) -> None:
     if worker is None:
-        if initializer.token not in _done_here.tokens:
-            initializer.function(*initializer.args)
-            _done_here.tokens.add(initializer.token)
+        _run_once(initializer, _done_here.tokens)
         return
     with _initializing:
-        done = _done_in.setdefault(id(worker), set())
-        if initializer.token not in done:
-            initializer.function(*initializer.args)
-            done.add(initializer.token)
+        _run_once(initializer, _done_in.setdefault(id(worker), set()))
+
+
+def _run_once(initializer: Initializer, done: set[str]) -> None:
+    if initializer.token not in done:
+        initializer.function(*initializer.args)
+        done.add(initializer.token)
 
 
 class _Process:
@@ -79,7 +121,8 @@ class _Process:
 
     def __init__(self) -> None:
         self.token = ""
-        self.filters: Any = None
+        self.import_path: list[str] = []
+        self.filters: list[Any] = []
 
 
 _process = _Process()
@@ -91,26 +134,29 @@ def prepare_process(context: CallContext) -> None:
     Only for a process that runs one batch at a time. Entering the same context again costs next to
     nothing; what a call changed is put back.
     """
-    if context.import_path is not None and tuple(sys.path) != context.import_path:
-        sys.path[:] = context.import_path
-    if context.directory is not None:
-        try:
-            changed = os.getcwd() != context.directory  # noqa: PTH109 - compared as text
-        except OSError:
-            changed = True
-        if changed:
-            os.chdir(context.directory)
-    filters = context.warning_filters
-    if filters is not None and _process.filters is not filters:
-        warnings.filters[:] = list(filters)  # type: ignore[index]  # a list, whatever typeshed says
-        warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings itself does
-        _process.filters = filters
-    if context.log_level is not None and logging.getLogger().level != context.log_level:
-        logging.getLogger().setLevel(context.log_level)
-    if _process.token != context.token:
-        _process.token = context.token
+    done = _process
+    if done.token != context.token:
+        done.token = context.token
+        done.import_path = list(context.import_path or ())
+        done.filters = list(context.warning_filters or ())
         if context.thread_limit is not None:
             limit_threads(context.thread_limit)
+    if context.import_path is not None and sys.path != done.import_path:
+        sys.path[:] = done.import_path
+    if context.directory is not None and _directory() != context.directory:
+        os.chdir(context.directory)
+    if context.warning_filters is not None and warnings.filters != done.filters:
+        warnings.filters[:] = done.filters  # type: ignore[index]  # a list, whatever typeshed says
+        warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings itself does
+    if context.log_level is not None and logging.root.level != context.log_level:
+        logging.root.setLevel(context.log_level)
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - compared as text
+    except OSError:
+        return None
 
 
 def limit_threads(limit: int) -> None:

@@ -21,6 +21,9 @@ class Stage(IntEnum):
     ENCODING = 3
 
 
+_DECODING = int(Stage.DECODING)
+
+
 class Cell:
     """Shared words, 64 bits each: the worker writes the first four, the executor the other two.
 
@@ -52,7 +55,7 @@ class Cell:
         words = self.words
         words[self.OFFSET] = 0
         words[self.STARTED] = 0
-        words[self.STAGE] = Stage.DECODING
+        words[self.STAGE] = _DECODING
         words[self.SERIAL] = serial
         with self._barrier:  # taking a lock is a memory barrier
             pass

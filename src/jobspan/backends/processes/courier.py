@@ -6,12 +6,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobspan.backends.processes.frames import Buffer, Frame
-from jobspan.backends.processes.messages import pack_batch, unpack_result
+from jobspan.backends.processes.frames import Buffer
+from jobspan.backends.processes.messages import NOTHING_TOLD, pack_batch, unpack_result
 from jobspan.calls import Batch
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
-from jobspan.transport.batches import KEPT_FUNCTIONS, BatchEncoder, decode_ran
+from jobspan.transport.batches import KEPT_FUNCTIONS, BatchEncoder, decode_values
 from jobspan.transport.protocol import Encoded
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentSender
 from jobspan.worker.run import Ran
@@ -88,17 +88,18 @@ class Courier:
             self._sender.begin()
             self._token = batch.context.token
         encoded = self._encoder.encode(batch)
-        references = encoded.batch.references
-        functions = [name for name in encoded.functions if name not in knowledge.functions]
-        context = encoded.token not in knowledge.contexts
+        (payload, references), needed, token, _ = encoded
+        known = knowledge.functions
+        functions = [name for name in needed if name not in known]
+        context = token not in knowledge.contexts
         if not (references or functions or context):
-            return pack_batch(encoded, (), (), context=False), [], references
+            return [NOTHING_TOLD, payload], [], references
         segments: list[int] = []
         descriptors: list[int] = []
-        for part in (encoded.batch, *(encoded.functions[name] for name in functions)):
+        for part in (encoded.batch, *(needed[name] for name in functions)):
             self._introduce(part, knowledge, segments, descriptors)
         if context:
-            _remember(knowledge.contexts, encoded.token)
+            _remember(knowledge.contexts, token)
         for name in functions:
             _remember(knowledge.functions, name)
         return pack_batch(encoded, functions, segments, context=context), descriptors, references
@@ -112,21 +113,24 @@ class Courier:
                 segments.append(reference.number)
                 descriptors.append(self._sender.descriptor(reference))
 
-    def decode(self, frame: Frame, size: int, knowledge: Knowledge) -> Ran:
+    def decode(
+        self, payload: Buffer, descriptors: list[int], size: int, knowledge: Knowledge
+    ) -> Ran:
         """Return what running a batch of `size` calls gave."""
         try:
-            message = unpack_result(frame.payload)
+            started, seconds, values, failures, told = unpack_result(payload)
         except Exception as error:  # noqa: BLE001 - pickle fails in any way
             failure = Failure(TransportError(f"what the worker sent cannot be read: {error}"))
             return Ran([None] * size, dict.fromkeys(range(size), failure), 0.0, 0.0)
         results = knowledge.results
-        if not (frame.descriptors or message.dropped or message.forgot):
-            return decode_ran(message.encoded, size, results.fetch)
-        for number, descriptor in zip(message.segments, frame.descriptors, strict=False):
+        if told is None:
+            return Ran(*decode_values(values, failures, size, results.fetch), started, seconds)
+        _, segments, dropped, forgot = told
+        for number, descriptor in zip(segments, descriptors, strict=False):
             results.add(number, descriptor)
-        ran = decode_ran(message.encoded, size, results.fetch)
-        results.drop(message.dropped)
-        if message.forgot:
+        ran = Ran(*decode_values(values, failures, size, results.fetch), started, seconds)
+        results.drop(dropped)
+        if forgot:
             knowledge.forget()
         return ran
 

@@ -9,7 +9,7 @@ from itertools import chain
 
 from jobspan.backends.processes.assembling import Assemblies
 from jobspan.backends.processes.courier import Courier
-from jobspan.backends.processes.frames import Frame, FrameKind
+from jobspan.backends.processes.frames import Buffer, Frame, FrameKind
 from jobspan.backends.processes.handle import Flight, FlightState, Worker
 from jobspan.backends.processes.idle import give_back
 from jobspan.backends.processes.losses import after_death, call_text, ending_text
@@ -272,14 +272,15 @@ class ProcessExecutor:
             worker.disturbed = True  # user code has written to its socket
             worker.kill()
             return
+        kind, _, payload, descriptors = frame
         flight = worker.finish_head()
         if flight.references:
             self._courier.release(flight.references, self._staff.knowledge())
-        if frame.kind == _DROPPED:
+        if kind == _DROPPED:
             if flight.state is FlightState.RECALLED:
                 self._place(Flight(flight.batch, flight.offsets, flight.deaths))
         else:
-            self._arrive(worker, flight, frame)
+            self._arrive(worker, flight, payload, descriptors)
         if worker not in self._staff:
             return
         if self._staff.is_worn(worker):
@@ -289,17 +290,21 @@ class ProcessExecutor:
         else:
             self._staff.sort_in(worker)
 
-    def _arrive(self, worker: Worker, flight: Flight, frame: Frame) -> None:
+    def _arrive(
+        self, worker: Worker, flight: Flight, payload: Buffer, descriptors: list[int]
+    ) -> None:
         batch = flight.batch
         size = len(batch.calls if flight.offsets is None else flight.offsets)
-        ran = self._courier.decode(frame, size, worker.knowledge)
-        received = len(frame.payload)
+        ran = self._courier.decode(payload, descriptors, size, worker.knowledge)
         if flight.state is FlightState.ABANDONED:
             return
+        received = len(payload)
         outcome: Outcome | None
         if flight.offsets is None:
+            values, failures, started, seconds = ran
+            sent = flight.bytes_sent
             outcome = Outcome(
-                batch.number, *ran[:2], worker.name, *ran[2:], flight.bytes_sent, received
+                batch.number, values, failures, worker.name, started, seconds, sent, received
             )
         else:
             outcome = self._assemblies.add(flight, ran, worker.name, received)

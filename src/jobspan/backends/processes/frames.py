@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from jobspan.errors import JobspanError
 
@@ -56,13 +56,8 @@ class FrameKind(IntEnum):
     """To a worker: these segments are not needed any more, those may be used again."""
 
 
-class Frame(NamedTuple):
-    """One message."""
-
-    kind: int
-    serial: int
-    payload: Buffer
-    descriptors: list[int]
+Frame: TypeAlias = tuple[int, int, Buffer, list[int]]
+"""One message: kind, serial, payload, descriptors. Plain, for one is made for every batch."""
 
 
 _KINDS = frozenset(FrameKind)
@@ -132,10 +127,9 @@ class FrameReader:
                     self._large = (kind, serial, descriptors)
                     return frames
                 break
-            frames.append(
-                Frame(kind, serial, data[start : start + length], self._take(descriptors))
-            )
             position = start + length
+            rights = self._take(descriptors) if descriptors else []
+            frames.append((kind, serial, data[start:position], rights))
         if position < end:
             self._pending += data[position:]
         return frames
@@ -155,11 +149,9 @@ class FrameReader:
         body = self._body
         self._large = None
         self._body = memoryview(b"")
-        return [Frame(kind, serial, body, self._take(descriptors))]
+        return [(kind, serial, body, self._take(descriptors))]
 
     def _take(self, count: int) -> list[int]:
-        if not count:
-            return []
         if count > len(self._descriptors):
             raise FrameDamagedError(f"{len(self._descriptors)} descriptors came, not {count}")
         return [self._descriptors.popleft() for _ in range(count)]

@@ -32,6 +32,7 @@ from jobspan.calls import Batch, Call
 __all__ = ["Flight", "FlightState", "Worker"]
 
 _BATCH = int(FrameKind.BATCH)
+_ANSWERS = (int(FrameKind.RESULT), int(FrameKind.DROPPED))
 
 
 class FlightState(Enum):
@@ -202,11 +203,12 @@ class Worker:
 
     def expects(self, frame: Frame) -> bool:
         """Whether a frame answers what the worker was sent first of what is open."""
+        kind, serial, *_ = frame
         return (
-            not self.disturbed
+            kind in _ANSWERS
+            and not self.disturbed
             and bool(self.flights)
-            and frame.serial == self.flights[0].serial
-            and frame.kind in (FrameKind.RESULT, FrameKind.DROPPED)
+            and serial == self.flights[0].serial
         )
 
     def finish_head(self) -> Flight:

@@ -12,8 +12,7 @@ from jobspan.transport.batches import EncodedRan
 from jobspan.transport.protocol import Encoded, EncodedBatch
 
 __all__ = [
-    "BatchMessage",
-    "ResultMessage",
+    "NOTHING_TOLD",
     "Terms",
     "pack_batch",
     "pack_result",
@@ -27,9 +26,12 @@ _BATCH = struct.Struct("<I")
 _RESULT = struct.Struct("<ddQQ")
 """When the worker began, how long it took, bytes of failures, bytes of the part that tells."""
 
-_NO_CONTEXT = Encoded(b"")
+NOTHING_TOLD = _BATCH.pack(0)
+"""What stands before the calls of a batch whose worker knows everything else."""
 
 _Plain = tuple[bytes, list[Any]]
+
+_Told = tuple[list[Any], list[int], list[int], bool]
 
 
 class Terms(NamedTuple):
@@ -62,30 +64,6 @@ class Terms(NamedTuple):
     timed: bool
 
 
-class BatchMessage(NamedTuple):
-    """A batch as a worker receives it.
-
-    `segments` are those whose descriptors came along, `news` says that there is something to learn.
-    """
-
-    encoded: EncodedBatch
-    segments: list[int]
-    news: bool
-
-
-class ResultMessage(NamedTuple):
-    """A result as the executor receives it.
-
-    `segments` are those whose descriptors came along, `dropped` those that are gone, `forgot` says
-    that the worker knows no function and no context any more.
-    """
-
-    encoded: EncodedRan
-    segments: list[int]
-    dropped: list[int]
-    forgot: bool
-
-
 def _plain(encoded: Encoded) -> _Plain:
     return bytes(encoded.payload), list(encoded.references)
 
@@ -107,8 +85,6 @@ def pack_batch(
         Whether it lacks the context.
     """
     batch = encoded.batch
-    if not (functions or segments or context or batch.references):
-        return [_BATCH.pack(0), batch.payload]
     needed = {digest: _plain(encoded.functions[digest]) for digest in functions}
     told = (
         list(batch.references),
@@ -121,51 +97,60 @@ def pack_batch(
     return [_BATCH.pack(len(meta)), meta, batch.payload]
 
 
-def unpack_batch(payload: Buffer) -> BatchMessage:
-    """Return what `pack_batch` packed."""
+def unpack_batch(payload: Buffer) -> tuple[Encoded, EncodedBatch | None, list[int]]:
+    """Return the calls, what is to be learnt, and the segments whose descriptors came along."""
     view = memoryview(payload)
     (length,) = _BATCH.unpack_from(view)
     start = _BATCH.size
-    body = view[start + length :]
     if not length:
-        return BatchMessage(EncodedBatch(Encoded(body), {}, "", _NO_CONTEXT), [], False)
-    references, functions, token, context, segments = pickle.loads(view[start : start + length])
+        return Encoded(view[start:]), None, []
+    body = start + length
+    references, functions, token, context, segments = pickle.loads(view[start:body])
+    batch = Encoded(view[body:], references)
     encoded = EncodedBatch(
-        Encoded(body, references),
+        batch,
         {digest: Encoded(*plain) for digest, plain in functions.items()},
         token,
         Encoded(*context),
     )
-    return BatchMessage(encoded, segments, True)
+    return batch, encoded, segments
 
 
 def pack_result(
     encoded: EncodedRan, segments: Sequence[int], dropped: Sequence[int], *, forgot: bool
 ) -> list[Buffer]:
-    """Return the payload for a result; the parameters are those of `ResultMessage`."""
+    """Return the payload for a result.
+
+    Parameters
+    ----------
+    encoded : EncodedRan
+        What running the batch gave.
+    segments : sequence of int
+        The segments whose descriptors go along.
+    dropped : sequence of int
+        The segments that are gone.
+    forgot : bool
+        Whether the worker knows no function and no context any more.
+    """
+    values, failures, started, seconds = encoded
     meta = b""
-    references = encoded.values.references
-    if references or segments or dropped or forgot:
-        meta = pickle.dumps((list(references), list(segments), list(dropped), forgot), protocol=5)
-    head = _RESULT.pack(encoded.started, encoded.seconds, len(encoded.failures), len(meta))
-    return [head, encoded.failures, meta, encoded.values.payload]
+    if values.references or segments or dropped or forgot:
+        told = (list(values.references), list(segments), list(dropped), forgot)
+        meta = pickle.dumps(told, protocol=5)
+    head = _RESULT.pack(started, seconds, len(failures), len(meta))
+    return [head, failures, meta, values.payload]
 
 
-def unpack_result(payload: Buffer) -> ResultMessage:
-    """Return what `pack_result` packed."""
+def unpack_result(payload: Buffer) -> tuple[float, float, Encoded, Buffer, _Told | None]:
+    """Return when the worker began, how long it took, values, failures and what else it told.
+
+    What it told are the values' references, and the other parameters of `pack_result`.
+    """
     started, seconds, failures_length, meta_length = _RESULT.unpack_from(payload)
+    start = _RESULT.size
     view = memoryview(payload)
-    if not (failures_length or meta_length):
-        plain = EncodedRan(Encoded(view[_RESULT.size :]), b"", started, seconds)
-        return ResultMessage(plain, [], [], False)
-    meta_start = _RESULT.size + failures_length
-    body_start = meta_start + meta_length
-    references: list[Any] = []
-    segments: list[int] = []
-    dropped: list[int] = []
-    forgot = False
-    if meta_length:
-        references, segments, dropped, forgot = pickle.loads(view[meta_start:body_start])
-    failures = bytes(view[_RESULT.size : meta_start])
-    encoded = EncodedRan(Encoded(view[body_start:], references), failures, started, seconds)
-    return ResultMessage(encoded, segments, dropped, forgot)
+    meta = start + failures_length
+    body = meta + meta_length
+    told: _Told | None = pickle.loads(view[meta:body]) if meta_length else None
+    values = Encoded(view[body:], told[0] if told else ())
+    return started, seconds, values, bytes(view[start:meta]), told

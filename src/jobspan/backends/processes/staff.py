@@ -92,13 +92,14 @@ class Staff:
 
     def sort_in(self, worker: Worker) -> None:
         """Put a worker where its number of batches says."""
-        load = min(len(worker.flights), BATCHES_A_WORKER)
-        if self._replacement is not None and self.is_worn(worker):
+        load = len(worker.flights)
+        if load > BATCHES_A_WORKER or self.is_worn(worker):
             load = BATCHES_A_WORKER
         if load != worker.load:
-            del self._by_load[worker.load][worker]
+            by_load = self._by_load
+            del by_load[worker.load][worker]
             worker.load = load
-            self._by_load[load][worker] = None
+            by_load[load][worker] = None
 
     def is_worn(self, worker: Worker) -> bool:
         """Whether a worker has been sent as many batches as one may run."""

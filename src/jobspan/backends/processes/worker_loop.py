@@ -10,7 +10,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from jobspan.calls import Call
 from jobspan.errors import TransportError
 from jobspan.transport.batches import BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
-from jobspan.worker.context import entered, prepare_process
+from jobspan.worker.context import Entrance, prepare_process
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["run_worker"]
@@ -36,6 +36,10 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 """What BLAS and OpenMP libraries read when they are loaded."""
+
+# Plain numbers, for they are looked up for every batch.
+_IDLE, _RUNNING, _ENCODING = int(Stage.IDLE), int(Stage.RUNNING), int(Stage.ENCODING)
+_RESULT, _DROPPED = int(FrameKind.RESULT), int(FrameKind.DROPPED)
 
 
 class _CancelledError(BaseException):
@@ -79,14 +83,15 @@ class _Worker:
         self._environment: dict[str, str] = {}
         self._terms = Terms("r", None, None, 0, 1, False, False)
         self._decoder = BatchDecoder()
+        self._entrance = Entrance()
         self._forgot = False
-        self._arguments: dict[str, SegmentReceiver] = {}
+        self._arguments = {"r": SegmentReceiver("r")}
         self._results = SegmentSender(shares_again=False)
         self._announced: set[int] = set()
 
     def run(self) -> None:
         """Handle frames, one after the other."""
-        handlers = {
+        handlers: dict[int, Callable[[int, Buffer, list[int]], None]] = {
             FrameKind.BATCH: self._run_batch,
             FrameKind.NEWS: self._take_news,
             FrameKind.TERMS: self._take_terms,
@@ -95,9 +100,9 @@ class _Worker:
         }
         while True:
             while self._frames:
-                frame = self._frames.popleft()
-                handlers[FrameKind(frame.kind)](frame)
-                del frame
+                kind, serial, payload, descriptors = self._frames.popleft()
+                handlers[kind](serial, payload, descriptors)
+                del payload
             try:
                 frames = self._reader.receive()
             except BlockingIOError:
@@ -107,8 +112,8 @@ class _Worker:
             self._frames.extend(frames)
             del frames
 
-    def _set_up(self, frame: Frame) -> None:
-        self._environment, path, idle_seconds = pickle.loads(frame.payload)
+    def _set_up(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+        self._environment, path, idle_seconds = pickle.loads(payload)
         os.environ.clear()
         os.environ.update(self._environment)
         sys.path[:] = path
@@ -117,58 +122,57 @@ class _Worker:
         limit = struct.pack("@ll", int(seconds), int(fraction * 1e6))
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
-    def _take_terms(self, frame: Frame) -> None:
-        terms = Terms(*pickle.loads(frame.payload))
-        self._terms = terms
+    def _take_terms(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+        self._terms = terms = Terms(*pickle.loads(payload))
+        if terms.mode not in self._arguments:
+            self._arguments[terms.mode] = SegmentReceiver(terms.mode)
         for name in THREAD_VARIABLES:
             if terms.threads_asked_for or name not in self._environment:
                 os.environ[name] = str(terms.threads)
 
-    def _take_news(self, frame: Frame) -> None:
-        dropped, freed = pickle.loads(frame.payload)
+    def _take_news(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+        dropped, freed = pickle.loads(payload)
         for receiver in self._arguments.values():
             receiver.drop(dropped)
         self._results.release(SegmentReference(number, 0) for number in freed)
 
-    def _run_batch(self, frame: Frame) -> None:
+    def _run_batch(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
         cell = self._cell
-        message = unpack_batch(frame.payload)
-        mode = self._terms.mode
-        receiver = self._arguments.get(mode)
-        if receiver is None:
-            receiver = self._arguments[mode] = SegmentReceiver(mode)
-        if message.segments:
-            for number, descriptor in zip(message.segments, frame.descriptors, strict=True):
-                receiver.add(number, descriptor)
-        wanted = cell.claim(frame.serial)
+        encoded, news, segments = unpack_batch(payload)
+        receiver = self._arguments[self._terms.mode]
+        for number, descriptor in zip(segments, descriptors, strict=True):
+            receiver.add(number, descriptor)
+        wanted = cell.claim(serial)
         size = 1
         try:
-            if message.news:
+            if news is not None:
                 # Later batches rely on what this one teaches, wanted or not.
-                self._decoder.learn(message.encoded, receiver.fetch)
+                self._decoder.learn(news, receiver.fetch)
             if not wanted:
                 raise _CancelledError
-            context, calls, size = self._decoder.decode(message.encoded.batch, receiver.fetch)
+            context, calls, size = self._decoder.decode(encoded, receiver.fetch)
             prepare_process(context)
-            with entered(context, self):
-                cell.words[Cell.STAGE] = Stage.RUNNING
-                ran = run_calls(_marked(calls, cell, frame.serial, timed=self._terms.timed))
-            cell.words[Cell.STAGE] = Stage.ENCODING
+            ran = self._entrance.run(context, self._run_calls, calls, serial)
+            cell.words[Cell.STAGE] = _ENCODING
             del calls
         except _CancelledError:
-            self._send(FrameKind.DROPPED, frame.serial, ())
+            self._send(_DROPPED, serial, ())
             return
         except BaseException as error:  # noqa: BLE001 - whatever it is, the calls have failed
-            cell.words[Cell.STAGE] = Stage.ENCODING
+            cell.words[Cell.STAGE] = _ENCODING
             # What the executor believes to be known here may not be: let it send all again.
             self._forgot = True
             ran = Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), 0.0, 0.0)
-        self._send_result(frame.serial, ran)
+        self._send_result(serial, ran)
+
+    def _run_calls(self, calls: Iterable[Call], serial: int) -> Ran:
+        self._cell.words[Cell.STAGE] = _RUNNING
+        return run_calls(_marked(calls, self._cell, serial, timed=self._terms.timed))
 
     def _send_result(self, serial: int, ran: Ran) -> None:
-        sender = self._results
         encoded = encode_ran(ran, self._share, self._terms.threshold)
         del ran
+        sender = self._results
         dropped, sender.dropped = sender.dropped, []
         self._announced.difference_update(dropped)
         segments: list[int] = []
@@ -180,7 +184,7 @@ class _Worker:
                 descriptors.append(sender.descriptor(reference))
         payload = pack_result(encoded, segments, dropped, forgot=self._forgot)
         self._forgot = False
-        self._send(FrameKind.RESULT, serial, payload, descriptors)
+        self._send(_RESULT, serial, payload, descriptors)
 
     def _share(self, buffer: memoryview) -> SegmentReference | None:
         self.streams.mend()
@@ -193,7 +197,7 @@ class _Worker:
 
     def _send(
         self,
-        kind: FrameKind,
+        kind: int,
         serial: int,
         payload: Sequence[Buffer],
         descriptors: Sequence[int] = (),
@@ -201,10 +205,10 @@ class _Worker:
         # What calls printed is there before their results are.
         self.streams.flush()
         self._writer.send(kind, serial, payload, descriptors)
-        self._cell.words[Cell.STAGE] = Stage.IDLE
+        self._cell.words[Cell.STAGE] = _IDLE
 
-    def _replace_stdout(self, frame: Frame) -> None:
-        (descriptor,) = frame.descriptors
+    def _replace_stdout(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+        (descriptor,) = descriptors
         self.streams.replace_stdout(descriptor)
 
 

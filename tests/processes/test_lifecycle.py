@@ -176,7 +176,7 @@ def interrupt_at_random(number):
     os.killpg(script.pid, signal.SIGINT)
     stdout, stderr = script.communicate(timeout=15)
     assert stdout.split() == ["interrupted", "usable"], stderr
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 6  # a further call and the exit counted in
     assert wait_until_gone(script.pid, 0.5) == []
 
 
@@ -405,12 +405,13 @@ def test_one_slow_call_does_not_hold_what_was_queued_behind_it():
     with Parallel(n_jobs=2, batch_size=1, return_as="generator_unordered") as parallel:
         list(parallel(delayed(time.sleep)(0.001) for _ in range(20)))
         begin = time.monotonic()
-        pauses = [0.001] * 5 + [2.0] + [0.001] * 20
+        pauses = [0.001] * 5 + [20.0] + [0.001] * 20
         results = parallel(delayed(process_id)(pause) for pause in pauses)
         for _ in range(len(pauses) - 1):
             next(results)
-        assert time.monotonic() - begin < 1.0
-        results.close()
+        assert time.monotonic() - begin < 10
+        with pytest.warns(UserWarning, match="have been cancelled"):
+            results.close()
 
 
 def test_a_block_that_was_entered_before_a_fork_says_so_in_the_child():

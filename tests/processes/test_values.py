@@ -143,6 +143,17 @@ def test_small_shared_memory_is_no_obstacle():
     assert done.stdout.splitlines()[1].count("2000000.0") == 4
 
 
+@pytest.mark.parametrize("max_nbytes", ["1M", None])
+def test_a_result_in_pieces(max_nbytes):
+    def pieces(count, size):
+        return [np.full(size, number, dtype="u1") for number in range(count)]
+
+    (result,) = Parallel(n_jobs=2, max_nbytes=max_nbytes)([delayed(pieces)(40, 3_000_000)])
+    assert [(int(piece[0]), int(piece[-1]), len(piece)) for piece in result] == [
+        (number, number, 3_000_000) for number in range(40)
+    ]
+
+
 def identity(x):
     return x
 

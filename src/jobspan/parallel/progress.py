@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Callable
@@ -106,7 +107,9 @@ def make_listener(progress: object, description: str) -> ProgressListener | None
         return progress
     if progress is not True:
         raise ValueError(f"progress={progress!r}: pass True, False or a callable for events")
-    if _in_notebook() or sys.stderr.isatty():
+    if _in_notebook():
+        return NotebookBar(description)
+    if sys.stderr.isatty():
         return RichBar(description)
     return PlainLines(description)
 
@@ -161,8 +164,36 @@ def describe(event: ProgressEvent) -> str:
     return ", ".join(parts)
 
 
+class NotebookBar:
+    """Draws a bar under a notebook's cell; plain HTML, which needs no widgets installed.
+
+    Parameters
+    ----------
+    description : str
+        What stands in front.
+    """
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._handle: Any = None
+
+    def __call__(self, event: ProgressEvent) -> None:
+        from IPython.display import HTML, display
+
+        if event.total:
+            share = f'value="{event.done}" max="{event.total}"'
+        else:
+            share = 'value="1"' if event.kind == "finished" else ""
+        text = f"{html.escape(self._description)}: {describe(event)}"
+        bar = HTML(f'<progress {share} style="vertical-align: middle"></progress> {text}')  # type: ignore[no-untyped-call]
+        if self._handle is None:
+            self._handle = display(bar, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bar)
+
+
 class RichBar:
-    """Draws a bar with rich, on a terminal or in a notebook.
+    """Draws a bar with rich, on a terminal.
 
     Parameters
     ----------

@@ -193,6 +193,8 @@ def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None
         with parallel_config(backend=backend, **(options or {})):
             Parallel(n_jobs=2)(delayed(small)(x, 0) for x in range(8))
             while (passed := time.monotonic() - begin) < seconds:
+                if not verdict.samples or passed - verdict.samples[-1].seconds > seconds / 80:
+                    verdict.samples.append(_sample(passed))
                 problem = _round(chance, backend, memory, shaky, folder, verdict)
                 if problem:
                     verdict.problems.append(f"round {verdict.rounds}: {problem}")
@@ -200,8 +202,6 @@ def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None
                 verdict.rounds += 1
                 if verdict.rounds % 20 == 0:
                     memory.reduce_size(items_limit=50)
-                if not verdict.samples or passed - verdict.samples[-1].seconds > seconds / 80:
-                    verdict.samples.append(_sample(passed))
     finally:
         verdict.failures += flaky.failed
         verdict.seconds = time.monotonic() - begin

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from benchmarks.contest import Case
+from benchmarks.contest import Case, Contestant
 from benchmarks.peers import PROCESSES, THREADS, contestants
 
 __all__ = ["CASES"]
+
+_PROGRESS = """
+import time
+from contextlib import redirect_stderr
+from io import StringIO
+from jobspan import Parallel, delayed
+def noop(x): return None
+def once(progress):
+    begin = time.perf_counter()
+    with redirect_stderr(StringIO()):
+        Parallel(n_jobs=2, progress=progress)(delayed(noop)(i) for i in range(200_000))
+    return time.perf_counter() - begin
+once(False)
+silent, told = (min(each) for each in zip(*[(once(False), once(True)) for _ in range(7)]))
+seconds = told / silent
+"""
 
 CASES = [
     Case(
@@ -32,5 +48,12 @@ CASES = [
             names=("jobspan", "joblib", "loop"),
         ),
         {"joblib": 0.8},
+    ),
+    Case(
+        "progress=True, 200,000 no-op calls: times the same without",
+        {"jobspan": Contestant(_PROGRESS)},
+        {"ideal": 1.02},
+        unit="x",
+        quick={"range(7)": "range(2)"},
     ),
 ]

@@ -98,6 +98,7 @@ class Arrivals:
         self._finished: dict[str, Any] = {}
         self._requests = 0
         self._watched = 0
+        self._lingering = False
         self._jobs: set[asyncio.Future[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -181,7 +182,8 @@ class Arrivals:
             return
         if state.status == "finished":
             self._finished[key] = future
-            if self._requests < REQUESTS:
+            if not self._lingering and self._requests < REQUESTS:
+                self._lingering = True
                 self._requests += 1
                 self._spawn(self._fetch())
         else:
@@ -194,7 +196,11 @@ class Arrivals:
                 # While much is on its way, one request is for many.
                 await asyncio.sleep(min(LINGER_SECONDS, self._watched * LINGER_SECONDS / 256))
                 futures, self._finished = self._finished, {}
+                self._lingering = False
                 self._queue.put(await self._gather(futures))
+                if self._lingering:
+                    break  # another one waits for more, and takes the rest
+                self._lingering = bool(self._finished)
         finally:
             self._requests -= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import warnings
 
@@ -144,6 +145,45 @@ def test_a_server_that_ignores_conditions_is_found_out(server, engine, fresh_pre
             assert second is not None
             assert not store.delete("a", token)
             assert store.delete("a", second)
+        store.close()
+
+
+@only_moto
+def test_a_bucket_is_probed_and_warned_of_once_a_process(server, engine, fresh_prefix):
+    with Proxy(server.endpoint, hidden=("If-None-Match", "If-Match")) as proxy:
+        stores = [open_through(proxy, server, engine, fresh_prefix()) for _ in range(3)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert not stores[0].conditional
+            proxy.reset()
+            assert not stores[1].conditional
+            assert not pickle.loads(pickle.dumps(stores[2])).conditional
+        kinds = [w for w in caught if w.category is StoreWithoutConditionsWarning]
+        assert len(kinds) == 1
+        assert not proxy.counts
+        for each in stores:
+            each.close()
+
+
+@only_moto
+@pytest.mark.parametrize("unknown", [("IfNoneMatch", "IfMatch"), ("IfMatch",)])
+def test_an_old_botocore_that_knows_no_conditions(server, fresh_prefix, monkeypatch, unknown):
+    """Such a one would write whatever stands there; the probe finds it out."""
+    with Proxy(server.endpoint) as proxy:
+        store = open_through(proxy, server, "fsspec", fresh_prefix())
+        store.put("warm", b"1")
+        s3fs = store._requests[1]._fs
+        model = s3fs._s3.meta.service_model
+        for operation in ("PutObject", "DeleteObject"):
+            members = model.operation_model(operation).input_shape.members
+            for name in set(unknown) & members.keys():
+                monkeypatch.delitem(members, name)
+        with pytest.warns(StoreWithoutConditionsWarning):
+            assert not store.conditional
+        assert store.create("a", b"1") is not None
+        assert store.create("a", b"2") is None
+        assert store.swap("a", b"3", '"no such state"') is None
+        assert store.get("a")[0] == b"1"
         store.close()
 
 

@@ -44,9 +44,9 @@ Data: TypeAlias = bytes | bytearray | memoryview
 """Bytes to write; a memoryview is contiguous and of format ``B``."""
 
 Content: TypeAlias = bytes | memoryview
-"""Bytes that were read. A large object (over 8 MiB) may come as a memoryview of format ``B`` instead
-of `bytes`, lest it be copied once more; what is smaller always comes as `bytes`. Where the view can
-be written to, its memory is the caller's own."""
+"""Bytes that were read. A large object (over 8 MiB) may come as a memoryview of format ``B``
+instead of `bytes`, lest it be copied once more; what is smaller always comes as `bytes`. Where the
+view can be written to, its memory is the caller's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ __all__ = ["RemoteStore"]
 
 _DELETES = 32
 
+_PROBED: dict[tuple[Any, ...], tuple[bool, bool]] = {}
+"""What this process has found out: by bucket, options and library, whether conditions are kept."""
+
 
 class RemoteStore:
     """Objects in a bucket.
@@ -78,12 +81,20 @@ class RemoteStore:
         """Whether the bucket keeps conditions on writes; probed once, with a warning if not."""
         if self._conditional is None:
             requests = self._open()
+            place = (
+                self._location.scheme,
+                self._location.bucket,
+                repr(self._options),
+                type(requests),
+            )
             with self._lock():
                 if self._conditional is None:
-                    verdict, self._conditional_delete = probe(requests, self._prefix)
-                    self._conditional = verdict
-                    if not verdict:
-                        warn_without_conditions(self.url)
+                    known = _PROBED.get(place)
+                    if known is None:
+                        known = _PROBED[place] = probe(requests, self._prefix)
+                        if not known[0]:
+                            warn_without_conditions(self.url)
+                    self._conditional, self._conditional_delete = known
         return self._conditional
 
     def check(self) -> None:

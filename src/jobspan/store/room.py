@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 
 __all__ = ["room_for"]
 
@@ -23,8 +24,6 @@ def room_for(size: int) -> memoryview:
     """
     memory = mmap.mmap(-1, size, **_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with suppress(OSError):  # a system that was built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a system that was built without them
     return memoryview(memory)

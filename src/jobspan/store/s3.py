@@ -32,6 +32,7 @@ __all__ = ["S3Requests"]
 
 _ATTEMPTS = 4
 _ABSENT = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
+_CONDITIONS = {"IfMatch", "IfNoneMatch"}
 _REFUSED = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 _SIGN_IN = {
@@ -117,6 +118,8 @@ class S3Requests:
         )
         defaults = {**self._fs.s3_additional_kwargs, **self._fs.req_kw}
         known = {k: v for k, v in defaults.items() if k in model.input_shape.members}
+        for name in _CONDITIONS & arguments.keys() - model.input_shape.members.keys():
+            del arguments[name]  # an old botocore: the probe finds out that it has no effect
         response: dict[str, Any] = await getattr(client, operation)(
             **{**known, "Bucket": self._bucket, **arguments}
         )

@@ -65,6 +65,8 @@ class Staff:
         self._told = False
         # With a time limit a message must start when it is sent.
         self.depth = 1 if plan.task_timeout is not None else DEPTH
+        self.short = False
+        """Whether batches are short enough for one to wait at a worker behind another."""
 
     @property
     def workers(self) -> int:
@@ -144,8 +146,10 @@ class Staff:
         """Return for how many further messages a worker has room."""
         if member.ready is not None or member.alone:
             return 0
-        depth = self.workers * self.depth if member.actor is None else self.depth
-        return depth - len(member.refs)
+        depth = self.depth if self.short else 1
+        if member.actor is None:
+            depth *= self.workers
+        return max(0, depth - len(member.refs))
 
     def freest(self) -> tuple[Member | None, int]:
         """Return the worker with the most room, and the room of all."""

@@ -20,6 +20,7 @@ class TestRay(BackendConformance):
     @classmethod
     def _cluster(cls) -> Iterator[None]:
         ray.init(
+            "local",
             num_cpus=4,
             include_dashboard=False,
             object_store_memory=256 << 20,

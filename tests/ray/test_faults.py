@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jobspan import Parallel, delayed, parallel_config
@@ -117,3 +118,111 @@ def test_node_added_and_removed(cluster: Any) -> None:
         cluster.remove_node(node, allow_graceful=False)
         thread.join(60)
         assert len(results[0]) == 80
+
+
+def test_memory_error_is_the_users(cluster: Any) -> None:
+    """A call that asks for more memory than there is fails alone, and the worker goes on."""
+
+    def greedy(x: int) -> int:
+        if x == 1:
+            np.ones(1 << 45)
+        return x
+
+    with parallel_config("ray", n_jobs=2):
+        results = Parallel(on_error="return")(delayed(greedy)(x) for x in range(4))
+    assert isinstance(results[1].exception, MemoryError)
+    assert [results[0], results[2], results[3]] == [0, 2, 3]
+
+
+NESTED = """
+import os, ray
+from jobspan import Parallel, delayed, parallel_config
+options = dict(include_dashboard=False, object_store_memory=80 << 20, logging_level="error")
+ray.init("local", num_cpus=1, **options)
+def inner(x):
+    return x * x
+@ray.remote
+def task(depth):
+    if depth:
+        with parallel_config("ray", n_jobs=2):
+            Parallel()(delayed(inner)(x) for x in range(4))
+            return sum(Parallel(batch_size=1)(delayed(inner)(x) for x in range(20)))
+    return sum(ray.get([task.remote(depth + 1) for _ in range(2)]))
+@ray.remote(num_cpus=1)
+class Actor:
+    def run(self):
+        with parallel_config("ray", n_jobs=2):
+            return sum(Parallel()(delayed(inner)(x) for x in range(20)))
+def outer(x):
+    return sum(Parallel(n_jobs=2, backend="ray")(delayed(inner)(y) for y in range(x)))
+print(ray.get(task.remote(0)))
+actor = Actor.remote()
+print(ray.get(actor.run.remote()))
+ray.kill(actor)
+with parallel_config("ray", n_jobs=1):
+    print(Parallel()(delayed(outer)(x) for x in range(3)))
+"""
+
+
+def test_nested_on_one_cpu(run_driver: Callable[..., str]) -> None:
+    """Inside Ray tasks, an actor that holds the CPU, and calls that name the backend again."""
+    assert run_driver(NESTED, 80) == "4940\n2470\n[0, 0, 1]\n"
+
+
+SMALL_STORE = """
+import ray
+import numpy as np
+from jobspan import Parallel, delayed, parallel_config
+options = dict(include_dashboard=False, object_store_memory=80 << 20, logging_level="error")
+ray.init("local", num_cpus=2, **options)
+def make(x):
+    return np.full(5 << 20, x, dtype="f4")
+def total(array, x):
+    return float(array[0]) + x
+with parallel_config("ray", n_jobs=2):
+    results = Parallel()(delayed(make)(x) for x in range(10))
+    assert [float(r[0] + r[-1]) for r in results] == [2.0 * x for x in range(10)]
+    print(sum(r.nbytes for r in results) >> 20)
+    for array in results:
+        Parallel()(delayed(total)(array, x) for x in range(2))
+    del results, array
+    count = 0
+    for result in Parallel(return_as="generator")(delayed(make)(x) for x in range(10)):
+        count += int(result[5])
+    print(count)
+"""
+
+
+def test_small_object_store(run_driver: Callable[..., str]) -> None:
+    """200 MB of results come through a store of 80 MB, and so do 200 MB of arguments."""
+    assert run_driver(SMALL_STORE, 80) == "200\n45\n"
+
+
+HUNGRY = """
+import os, time
+import numpy as np
+import psutil
+memory = psutil.virtual_memory()
+used = (memory.total - memory.available) / memory.total
+os.environ["RAY_memory_usage_threshold"] = str(min(0.97, used + (2 << 30) / memory.total))
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+from jobspan import Parallel, delayed, parallel_config
+def eat(x):
+    if x == 2:
+        hoard = []
+        for _ in range(64):
+            hoard.append(np.ones(16 << 20))
+            time.sleep(0.05)
+        time.sleep(30)
+    return x
+options = dict(num_cpus=1, object_store_memory=80 << 20)
+with parallel_config("ray", n_jobs=1, on_error="return", ray_options=options):
+    results = Parallel(batch_size=1)(delayed(eat)(x) for x in range(4))
+failure = results.pop(2)
+print(results, failure.kind.value, "memory" in str(failure.exception).lower())
+"""
+
+
+def test_actor_out_of_memory(run_driver: Callable[..., str]) -> None:
+    """Ray ends a worker before the machine's memory does; only its call is lost, and says why."""
+    assert run_driver(HUNGRY, 80).splitlines()[-1] == "[0, 1, 3] lost True"

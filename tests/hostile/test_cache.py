@@ -98,6 +98,7 @@ def test_who_cannot_sign_does_not_vouch_for_what_others_wrote(tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 def test_memory_stays_bounded(mode, remote, tmp_path):
     """In a process that may not have much: what entries say they are does not take it."""
+    pytest.importorskip("resource")
     memory = make_memory(tmp_path / "cache", mode, remote)
     for x, name in enumerate(ATTACKS):
         plant(memory, ATTACKS[name], x, tmp_path / "mark")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("resource")  # the frames are those of POSIX
+
 from fuzz import FEEDS, feed_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st

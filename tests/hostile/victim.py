@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import resource
 
 from attacks import Target
 
@@ -43,6 +42,7 @@ def plant(memory, attack, x, mark):
 
 def run(folder, mode, how, count):
     """Recompute what was attacked; return the results, and how many bytes it took at most."""
+    resource = importlib.import_module("resource")
     importlib.import_module("pandas")
     importlib.import_module("pyarrow")
     memory = make_memory(folder, mode, how == "read")

@@ -75,6 +75,12 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         entrance = Entrance()
+        try:
+            self._work(entrance)
+        finally:
+            entrance.close()
+
+    def _work(self, entrance: Entrance) -> None:
         while not self.abandoned:
             item = self.batches.get()
             if item is None:

@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from jobspan.ambient import activated, replace_current
-from jobspan.bridging import begin
+from jobspan.bridging import Crossing, begin
 from jobspan.calls import CallContext, Initializer
 
 __all__ = ["Entrance", "entered", "prepare_process"]
@@ -67,20 +67,25 @@ class Entrance:
         self._token = ""
         self._prepared = Context()
         self._initialized: set[str] = set()
+        self._crossing: Crossing | None = None
 
     def run(self, context: CallContext, function: Callable[..., R], *args: Any) -> R:
         """Call `function` while `context` holds."""
-        crossing = begin(context.settings)
-        try:
-            if context.token != self._token:
-                prepared = copy_context()
-                prepared.run(self._prepare, context)
-                self._prepared = prepared
-                self._token = context.token
-            return self._prepared.copy().run(function, *args)
-        finally:
-            if crossing is not None:
-                crossing.end()
+        if context.token != self._token:
+            self.close()
+            self._crossing = begin(context.settings)
+            prepared = copy_context()
+            prepared.run(self._prepare, context)
+            self._prepared = prepared
+            self._token = context.token
+        return self._prepared.copy().run(function, *args)
+
+    def close(self) -> None:
+        """Leave what was entered last."""
+        self._token = ""
+        crossing, self._crossing = self._crossing, None
+        if crossing is not None:
+            crossing.end()
 
     def _prepare(self, context: CallContext) -> None:
         replace_current(context.settings)

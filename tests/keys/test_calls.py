@@ -142,6 +142,13 @@ def test_the_nearest_entry_is_compared():
     assert words(keys.key((7, 8, 3), {}), *stored) == ["argument `z`: 9 → 3"]
 
 
+def test_of_entries_as_near_the_same_one_is_told_whatever_their_order():
+    keys = FunctionKeys(plain)
+    stored = [keys.key((1, 2, last), {}) for last in (5, 4, 6)]
+    for some in (stored, stored[::-1]):
+        assert words(keys.key((1, 2, 9), {}), *some) == ["argument `z`: 4 → 9"]
+
+
 def test_a_helper_that_changed():
     def outer(clean_text, scale=1):
         def run(x):

@@ -24,9 +24,13 @@ def _is_whole(name: str, data: bytes) -> bool:
     return bytes(data) == _value(name, turn)
 
 
+PATIENCE = 30.0
+"""For so much longer those who had no turn on a busy machine may wait for one."""
+
+
 def _act(part: str, store, end: float) -> int:
     dice, done = random.Random(part), 0
-    while time.time() < end:
+    while time.time() < end or (done == 0 and time.time() < end + PATIENCE):
         name = dice.choice(NAMES)
         if part.startswith("read"):
             try:

@@ -171,6 +171,14 @@ def test_context_variables_travel_by_name() -> None:
     assert decode(encode(language)) is language
 
 
+def test_a_builtin_travels_where_another_stands_in_its_place(monkeypatch: Any) -> None:
+    plain = len
+    monkeypatch.setattr("builtins.len", lambda value: plain(value))
+    encoded = encode(plain)
+    monkeypatch.undo()
+    assert decode(encoded) is len
+
+
 def test_what_cannot_be_pickled_is_named() -> None:
     with pytest.raises(TransportError, match=r"generator at \[0\]\['conn'\]\[1\]"):
         encode([{"conn": (1, (x for x in []))}])

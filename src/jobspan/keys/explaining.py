@@ -25,7 +25,7 @@ def explain(wanted: CallKey, stored: Iterable[Mapping[str, str]]) -> str:
         One difference a line; a sentence where nothing is stored or nothing differs.
     """
     components = wanted.components
-    nearest = min(stored, key=lambda other: len(_differences(components, other)), default=None)
+    nearest = min(stored, key=lambda other: _distance(components, other), default=None)
     if nearest is None:
         return f"nothing is stored for {wanted.function}"
     differences = _differences(components, nearest)
@@ -36,6 +36,12 @@ def explain(wanted: CallKey, stored: Iterable[Mapping[str, str]]) -> str:
     return "\n".join(
         _in_words(name, nearest.get(name), components.get(name)) for name in telling or differences
     )
+
+
+def _distance(components: Mapping[str, str], other: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return how far a stored entry is; of those as far, what they show tells which comes first."""
+    differences = _differences(components, other)
+    return len(differences), [_shown(other.get(name)) for name in differences]
 
 
 def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:

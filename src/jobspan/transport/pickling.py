@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import pickle
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from types import CodeType, ModuleType
+from types import BuiltinFunctionType, CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -30,6 +31,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         kind = type(obj)
         if kind is ContextVar:
             return _reduce_variable(obj)
+        if (
+            kind is BuiltinFunctionType
+            and obj.__self__ is builtins
+            and getattr(builtins, obj.__name__, None) is not obj
+        ):
+            return getattr, (builtins, obj.__name__)  # Ray puts another print in its place
         if kind is CodeType:
             return _code_of_file, (self.dispatch_table[kind](obj), obj.co_filename)
         if kind.__name__ == "memmap" and kind.__module__.startswith("numpy"):

@@ -38,9 +38,6 @@ little is in it, and those behind a slow one wait."""
 MESSAGE_SECONDS = 0.004
 """How long the batches of one message may run together."""
 
-SHORT_SECONDS = 0.02
-"""Batches that take longer are sent one at a time: none waits at a worker behind a long one."""
-
 SLICE_SECONDS = 0.05
 """``ray.wait`` cannot be woken: it is asked for no longer than this at a time."""
 
@@ -272,7 +269,7 @@ class RayExecutor:
             self._seconds_a_batch = ran.seconds
         else:
             self._seconds_a_batch = known + 0.25 * (ran.seconds - known)
-        self._staff.short = self._seconds_a_batch < SHORT_SECONDS
+        self._staff.note(self._seconds_a_batch)
         outcome = Outcome(
             batch.number,
             ran.values,

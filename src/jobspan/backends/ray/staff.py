@@ -17,6 +17,9 @@ __all__ = ["Staff"]
 DEPTH = 2
 """Messages in flight for each worker."""
 
+SHORT_SECONDS = 0.02
+"""Batches that take longer are sent one at a time: none waits at a worker behind a long one."""
+
 LOOK_SECONDS = 2.0
 """How often the size of the cluster is asked for."""
 
@@ -65,8 +68,8 @@ class Staff:
         self._told = False
         # With a time limit a message must start when it is sent.
         self.depth = 1 if plan.task_timeout is not None else DEPTH
-        self.short = False
-        """Whether batches are short enough for one to wait at a worker behind another."""
+        self._short = False
+        self._short_since = 0.0
 
     @property
     def workers(self) -> int:
@@ -76,6 +79,13 @@ class Staff:
             self._workers = max(1, self._room.workers() - self._spared)
             self._looked = now
         return self._workers
+
+    def note(self, seconds: float) -> None:
+        """Learn how long batches take: short ones may wait at a worker behind another."""
+        short = seconds < SHORT_SECONDS
+        if short and not self._short:
+            self._short_since = time.monotonic()
+        self._short = short
 
     def hire(self, batches: int) -> None:
         """Hire as many workers as there is work for; the cluster sees what is wanted."""
@@ -146,7 +156,9 @@ class Staff:
         """Return for how many further messages a worker has room."""
         if member.ready is not None or member.alone:
             return 0
-        depth = self.depth if self.short else 1
+        # What was sent before batches were known to be short may be long.
+        waits = self._short and (not member.refs or member.began >= self._short_since)
+        depth = self.depth if waits else 1
         if member.actor is None:
             depth *= self.workers
         return max(0, depth - len(member.refs))

@@ -6,11 +6,11 @@ their ETags and take conditions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
-from jobspan.store.event_loop import fetch_many, pages, run
+from jobspan.store.asynchronous import AsynchronousRequests
 from jobspan.store.locations import Location, scrub
 from jobspan.store.protocol import Data, ObjectInfo, Token
 from jobspan.store.requests import (
@@ -29,7 +29,7 @@ __all__ = ["AzureRequests"]
 _REFUSED = {"ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet"}
 
 
-class AzureRequests:
+class AzureRequests(AsynchronousRequests):
     """The requests of a store on Azure.
 
     Parameters
@@ -40,46 +40,16 @@ class AzureRequests:
         What `adlfs.AzureBlobFileSystem` takes.
     """
 
+    protocol = "abfs"
+    library = "adlfs"
+
     def __init__(self, location: Location, options: Mapping[str, Any]) -> None:
-        import fsspec
+        super().__init__(location, options)
+        self._container = location.bucket.partition("@")[0]
 
-        self._container, _, host = location.bucket.partition("@")
-        self._url = location.url
-        self._options = options
-        named = {"account_name": host.partition(".")[0]} if host else {}
-        try:
-            self._fs = fsspec.filesystem("abfs", **{**named, **options})
-        except Exception as error:
-            raise StoreLocationError(
-                scrub(f"{self._url}: adlfs refuses the storage options: {error}", options)
-            ) from None
-
-    def fetch(self, part: Range) -> Fetched:
-        """Read a range with one GET."""
-        return run(self._fs.loop, self._fetch, part)
-
-    def fetch_many(self, parts: Iterable[Range]) -> Iterator[tuple[Range, Fetched | None]]:
-        """Read many ranges at once."""
-        return fetch_many(self._fs.loop, self._fetch, parts)
-
-    def send(self, key: str, data: Data, condition: Condition | None) -> Token:
-        """Write an object, up to 64 MiB with one PUT; larger ones appear at once, too."""
-        return run(self._fs.loop, self._send, key, data, condition)
-
-    def remove(self, key: str, token: Token | None) -> bool:
-        """Delete an object with one DELETE."""
-        return run(self._fs.loop, self._remove, key, token)
-
-    def facts(self, key: str) -> Facts | None:
-        """Tell of an object with one HEAD."""
-        return run(self._fs.loop, self._facts, key)
-
-    def pages(self, prefix: str) -> Iterator[Iterable[ObjectInfo]]:
-        """List the container, some thousands with each request."""
-        return pages(self._fs.loop, lambda: self._pages(prefix))
-
-    def close(self) -> None:
-        """Leave the connections to fsspec, which shares them among equal file systems."""
+    def _fs_options(self, location: Location, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        _, _, host = location.bucket.partition("@")
+        return {"account_name": host.partition(".")[0], **options} if host else options
 
     def _blob(self, key: str) -> Any:
         return self._fs.service_client.get_blob_client(container=self._container, blob=key)

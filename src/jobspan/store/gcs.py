@@ -7,13 +7,13 @@ replaced, are parameters and headers that its own methods do not hand on.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
-from jobspan.store.event_loop import fetch_many, pages, run
+from jobspan.store.asynchronous import AsynchronousRequests
 from jobspan.store.locations import Location, scrub
 from jobspan.store.protocol import Data, ObjectInfo, Token
 from jobspan.store.requests import (
@@ -29,7 +29,7 @@ from jobspan.store.requests import (
 __all__ = ["GCSRequests"]
 
 
-class GCSRequests:
+class GCSRequests(AsynchronousRequests):
     """The requests of a store on Google Cloud Storage.
 
     Parameters
@@ -40,45 +40,12 @@ class GCSRequests:
         What `gcsfs.GCSFileSystem` takes.
     """
 
+    protocol = "gs"
+    library = "gcsfs"
+
     def __init__(self, location: Location, options: Mapping[str, Any]) -> None:
-        import fsspec
-
+        super().__init__(location, options)
         self._bucket = location.bucket
-        self._url = location.url
-        self._options = options
-        try:
-            self._fs = fsspec.filesystem("gs", **options)
-        except Exception as error:
-            raise StoreLocationError(
-                scrub(f"{self._url}: gcsfs refuses the storage options: {error}", options)
-            ) from None
-
-    def fetch(self, part: Range) -> Fetched:
-        """Read a range with one GET."""
-        return run(self._fs.loop, self._fetch, part)
-
-    def fetch_many(self, parts: Iterable[Range]) -> Iterator[tuple[Range, Fetched | None]]:
-        """Read many ranges at once."""
-        return fetch_many(self._fs.loop, self._fetch, parts)
-
-    def send(self, key: str, data: Data, condition: Condition | None) -> Token:
-        """Write an object with one POST."""
-        return run(self._fs.loop, self._send, key, data, condition)
-
-    def remove(self, key: str, token: Token | None) -> bool:
-        """Delete an object with one DELETE."""
-        return run(self._fs.loop, self._remove, key, token)
-
-    def facts(self, key: str) -> Facts | None:
-        """Tell of an object with one GET of its metadata."""
-        return run(self._fs.loop, self._facts, key)
-
-    def pages(self, prefix: str) -> Iterator[Iterable[ObjectInfo]]:
-        """List a thousand objects with each request."""
-        return pages(self._fs.loop, lambda: self._pages(prefix))
-
-    def close(self) -> None:
-        """Leave the connections to fsspec, which shares them among equal file systems."""
 
     async def _fetch(self, part: Range) -> Fetched:
         if part.end <= part.start:

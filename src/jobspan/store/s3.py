@@ -9,12 +9,13 @@ sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
 from jobspan.errors import StoreError, StoreLocationError, StoreUnavailableError
-from jobspan.store.event_loop import CONCURRENCY, fetch_many, pages, run
+from jobspan.store.asynchronous import AsynchronousRequests
+from jobspan.store.event_loop import CONCURRENCY
 from jobspan.store.locations import Location, scrub
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.requests import (
@@ -48,7 +49,7 @@ _SIGN_IN = {
 }
 
 
-class S3Requests:
+class S3Requests(AsynchronousRequests):
     """The requests of a store on S3.
 
     Parameters
@@ -66,48 +67,17 @@ class S3Requests:
         Bytes of a part.
     """
 
+    protocol = "s3"
+    library = "s3fs"
     largest_put: ClassVar[int] = 5 * 2**30
     part_size: ClassVar[int] = 128 * 2**20
 
     def __init__(self, location: Location, options: Mapping[str, Any]) -> None:
-        import fsspec
-
+        super().__init__(location, options)
         self._bucket = location.bucket
-        self._url = location.url
-        self._options = options
-        try:
-            self._fs = fsspec.filesystem("s3", **_with_defaults(options))
-        except Exception as error:
-            raise StoreLocationError(
-                scrub(f"{self._url}: s3fs refuses the storage options: {error}", options)
-            ) from None
 
-    def fetch(self, part: Range) -> Fetched:
-        """Read a range with one GET."""
-        return run(self._fs.loop, self._fetch, part)
-
-    def fetch_many(self, parts: Iterable[Range]) -> Iterator[tuple[Range, Fetched | None]]:
-        """Read many ranges at once."""
-        return fetch_many(self._fs.loop, self._fetch, parts)
-
-    def send(self, key: str, data: Data, condition: Condition | None) -> Token:
-        """Write an object with one PUT."""
-        return run(self._fs.loop, self._send, key, data, condition)
-
-    def remove(self, key: str, token: Token | None) -> bool:
-        """Delete an object with one DELETE."""
-        return run(self._fs.loop, self._remove, key, token)
-
-    def facts(self, key: str) -> Facts | None:
-        """Tell of an object with one HEAD."""
-        return run(self._fs.loop, self._facts, key)
-
-    def pages(self, prefix: str) -> Iterator[Iterable[ObjectInfo]]:
-        """List a thousand objects with each request."""
-        return pages(self._fs.loop, lambda: self._pages(prefix))
-
-    def close(self) -> None:
-        """Leave the connections to fsspec, which shares them among equal file systems."""
+    def _fs_options(self, location: Location, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _with_defaults(options)
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Make one request; errors arrive as botocore raised them."""

@@ -6,11 +6,30 @@ import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
+from functools import lru_cache
+from typing import (
+    Any,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeGuard,
+    TypeVar,
+    runtime_checkable,
+)
 
 from jobspan.ambient import Settings
 
-__all__ = ["Batch", "Call", "CallContext", "Initializer", "Recallable", "Recalled", "delayed"]
+__all__ = [
+    "Batch",
+    "Call",
+    "CallContext",
+    "Initializer",
+    "Recallable",
+    "Recalled",
+    "delayed",
+    "is_recallable",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -170,3 +189,13 @@ class Recallable(Protocol):
     def stored_only_here(self) -> str | None:
         """Return where results are stored if other machines do not see that place, else None."""
         ...
+
+
+@lru_cache(maxsize=256)
+def _is_recallable_type(kind: type) -> bool:
+    return issubclass(kind, Recallable)
+
+
+def is_recallable(function: object) -> TypeGuard[Recallable]:
+    """Whether `function` can tell what it has stored; asked of a type once, for it is slow."""
+    return _is_recallable_type(type(function))  # type: ignore[arg-type]  # types are hashable

@@ -94,6 +94,22 @@ def test_stored_results_of_a_bucket_are_read_at_once(moto_place, moto_server):
         assert memory.stats()["hits"] == 50
 
 
+@pytest.mark.parametrize("pre_dispatch", ["2*n_jobs", "all"])
+@pytest.mark.parametrize(
+    "mix", ["pc", "ppppppcc", "cp", "cpd", "pcdpd", "p" * 300 + "c" * 20 + "pd" * 20]
+)
+def test_any_mix_of_plain_and_cached_functions(tmp_path, mix, pre_dispatch):
+    memory = Memory(tmp_path, verbose=0)
+    functions = {"p": abs, "c": memory.cache(where), "d": memory.cache(hash)}
+    numbers = list(enumerate(mix, 1))
+    for number, kind in numbers:
+        functions[kind](number)
+    parallel = Parallel(n_jobs=2, backend="threads", pre_dispatch=pre_dispatch)
+    found = parallel(delayed(functions[kind])(number) for number, kind in numbers)
+    assert found == [(n, os.getpid()) if kind == "c" else n for n, kind in numbers]
+    assert parallel.stats.recalled == len(mix) - mix.count("p")
+
+
 def test_prefetch_fills_the_tier(moto_place, moto_server, tmp_path):
     writer = moto_place.memory()
     power = writer.cache(pow)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal, cast
 
-from jobspan.calls import Call, Recallable
+from jobspan.calls import Call, is_recallable
 from jobspan.errors import JobspanWarning
 from jobspan.scheduling.policy import OnError
 from jobspan.scheduling.retrying import RetryPolicy
@@ -213,8 +213,15 @@ class CallChecker:
         self._last: object = None
         self._wrapped: Any = None
 
-    def __call__(self, calls: list[Any], first: int) -> list[Call]:
-        """Return the calls, `first` being the index of the first of them.
+    def __call__(self, calls: list[Any], first: int) -> tuple[list[Call], bool]:
+        """Return the calls, and whether one of them can tell what it has stored.
+
+        Parameters
+        ----------
+        calls : list
+            What was read of the user's iterable.
+        first : int
+            The index of the first of them.
 
         Raises
         ------
@@ -224,19 +231,24 @@ class CallChecker:
         if set(map(type, calls)) - {tuple}:
             self._refuse(calls, first)
         last = self._last
+        recallable = False
         try:
             if self._wrap is not None:
-                return [(self._replaced(each), args, kwargs) for each, args, kwargs in calls]
+                calls = [(self._replaced(each), args, kwargs) for each, args, kwargs in calls]
+                return calls, any(is_recallable(function) for function, _, _ in calls)
+            if calls and calls[0][0] is last:
+                recallable = is_recallable(last)
             for function, _, _ in calls:
                 if function is not last:
                     _check_function(function)
                     self._look_where_it_stores(function)
                     last = function
-        except ValueError:
+                    recallable = recallable or is_recallable(function)
+        except (ValueError, IndexError):
             self._refuse(calls, first)
             raise
         self._last = last
-        return calls
+        return calls, recallable
 
     @staticmethod
     def _refuse(calls: list[Any], first: int) -> None:
@@ -259,7 +271,7 @@ class CallChecker:
 
     def _look_where_it_stores(self, function: Any) -> None:
         """Warn once of results that each machine of a cluster would keep to itself."""
-        if self._cluster is None or not isinstance(function, Recallable):
+        if self._cluster is None or not is_recallable(function):
             return
         place = function.stored_only_here()
         if place is not None and place not in _warned_of:
@@ -277,7 +289,7 @@ class CallChecker:
         """Yield calls, each looked at when it is read."""
         for index, call in enumerate(calls):
             if type(call) is not tuple or len(call) != 3 or call[0] is not self._last or self._wrap:
-                yield self([call], index)[0]
+                yield self([call], index)[0][0]
             else:
                 yield call
 

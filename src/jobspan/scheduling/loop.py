@@ -21,11 +21,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
-from jobspan.calls import Batch, Call, CallContext, Recallable
+from jobspan.calls import Batch, Call, CallContext, Recallable, is_recallable
 from jobspan.errors import ParallelTimeoutError
 from jobspan.executors import Executor, QueuesBatches, SizesBatches
 from jobspan.outcomes import Failure, Outcome
@@ -73,16 +72,6 @@ class Observer(Protocol):
         ...
 
 
-@lru_cache(maxsize=256)
-def _recallable_type(kind: type) -> bool:
-    return issubclass(kind, Recallable)
-
-
-def _recallable(function: object) -> TypeGuard[Recallable]:
-    """Whether `function` can tell what it has stored; asked of a type once, for it is slow."""
-    return _recallable_type(type(function))  # type: ignore[arg-type]  # types are hashable
-
-
 @dataclass(slots=True, order=True)
 class _Retry:
     """A call that waits for its next attempt."""
@@ -109,7 +98,8 @@ class Scheduler:
     observer : Observer
         Is told what happens.
     check : callable or None
-        Given calls as they were read and the index of the first, returns them or refuses them.
+        Given calls as they were read and the index of the first, returns them and whether one of
+        them can tell what it has stored, or refuses them.
     total : int or None
         How many calls there are, where it is known beforehand.
     numbers : iterator of int
@@ -135,7 +125,7 @@ class Scheduler:
         observer: Observer,
         *,
         numbers: Iterator[int],
-        check: Callable[[list[Any], int], list[Call]] | None = None,
+        check: Callable[[list[Any], int], tuple[list[Call], bool]] | None = None,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         idle: Callable[[float | None], object] | None = None,
@@ -277,20 +267,20 @@ class Scheduler:
         """Return the next batch's calls with their indexes; empty where none is at hand."""
         workers = self._executor.workers
         if self._policy.pre_dispatch is None and not self._exhausted:
-            self._queue(self._take(None), ended=True)
+            self._queue(*self._take(None), ended=True)
         known = self._read if self._exhausted else self._total
         remaining = None if known is None else max(known - self._read + self._ready_calls, 0)
         size = self._sizer.size(workers, remaining)
         if self._sizing is not None and self._sizer.automatic:
             size = self._sizing.batch_size() or size
         if not self._ready and not self._exhausted:
-            calls = self._take(size)
+            calls, recallable = self._take(size)
             ended = len(calls) < size
             if ended and self._sizer.automatic:
                 # The iterable ends here: share its last calls out evenly.
                 size = max(1, len(calls) // (2 * workers))
-            if len(calls) > size or (calls and _recallable(calls[0][0])):
-                self._queue(calls, ended=ended)
+            if len(calls) > size or recallable:
+                self._queue(calls, recallable, ended=ended)
             else:
                 first = self._read
                 self._read += len(calls)
@@ -299,10 +289,15 @@ class Scheduler:
                 return range(first, self._read), calls
         return self._from_queue(size)
 
-    def _take(self, count: int | None) -> list[Call]:
-        """Read so many calls of the user's iterable, or all; refuse what is none."""
+    def _take(self, count: int | None) -> tuple[list[Call], bool]:
+        """Read so many calls of the user's iterable, or all; refuse what is none.
+
+        Tells, too, whether one of them can tell what it has stored.
+        """
         calls = list(self._source if count is None else islice(self._source, count))
-        return self._check(calls, self._read) if self._check is not None else calls
+        if self._check is not None:
+            return self._check(calls, self._read)
+        return calls, any(is_recallable(function) for function, _, _ in calls)
 
     def _from_queue(self, size: int) -> tuple[Sequence[int], Sequence[Call]]:
         """Return at most so many calls that were read ahead."""
@@ -320,12 +315,11 @@ class Scheduler:
         self._ready_calls -= len(taken)
         return indexes[start:end], taken
 
-    def _queue(self, calls: list[Call], *, ended: bool) -> None:
+    def _queue(self, calls: list[Call], recallable: bool, *, ended: bool) -> None:
         """Queue calls that were read, but for those whose results are found stored."""
-        recallable = bool(calls) and _recallable(calls[0][0])
         if recallable and not ended:
             more = max(0, LOOK_AHEAD - len(calls))
-            further = self._take(more)
+            further, _ = self._take(more)
             calls += further
             ended = len(further) < more
         first = self._read
@@ -350,7 +344,7 @@ class Scheduler:
         """Return the results that are found stored, by the offset of their calls."""
         by_function: dict[int, tuple[Recallable, list[int]]] = {}
         for offset, (function, _, _) in enumerate(calls):
-            if _recallable(function):
+            if is_recallable(function):
                 by_function.setdefault(id(function), (function, []))[1].append(offset)
         found: dict[int, Any] = {}
         for recallable, offsets in by_function.values():

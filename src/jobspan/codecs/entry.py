@@ -57,9 +57,15 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _PREFIX = struct.Struct("<8sIIII32s")
 _FACTS = struct.Struct("<32s32s32sdd32s16s")
+_FIXED = struct.Struct("<8sIIII32s32s32s32sdd48s")
+"""Both in one, with both names in one."""
+
 _START = _PREFIX.size
 
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
+
+COPIED_BYTES = 1 << 16
+"""Of smaller entries that were read, parts are copied, which costs less than views of them."""
 
 Part = bytes | bytearray | memoryview
 
@@ -222,10 +228,8 @@ def pack(
     return data
 
 
-def unpack(
-    data: Part, key: str | None = None, *, check: bool = True
-) -> tuple[Header, list[memoryview]]:
-    """Return the header and the parts of an entry, views of `data`.
+def unpack(data: Part, key: str | None = None, *, check: bool = True) -> tuple[Header, list[Part]]:
+    """Return the header and the parts of an entry, views of `data` where it is large.
 
     Parameters
     ----------
@@ -241,65 +245,63 @@ def unpack(
     EntryDamagedError
         If the bytes are truncated, altered, foreign, or of another key.
     """
-    view = memoryview(data)
-    header, position = read_header(view)
+    header, position = read_header(data)
     if key is not None and header.key != key:
         raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
-    parts = []
+    size = len(data)
+    view = data if size < COPIED_BYTES and type(data) is bytes else memoryview(data)
+    parts: list[Part] = []
     for length in header.parts:
         position += -position % ALIGNMENT
         parts.append(view[position : position + length])
         position += length
-    size = len(view)
     if position != size:
         what = "truncated" if position > size else "too long"
         raise EntryDamagedError(f"the entry is {what}: {size} bytes, not {position}")
-    if len(parts) > 1:
-        whole = _digest(parts[:1]) == header.payload_digest and not (
-            check and _digest(parts[1:]) != header.buffers_digest
-        )
-    else:
-        whole = _digest(parts) == header.payload_digest
-    if not whole:
+    if _digest(parts[:1]) != header.payload_digest or (
+        check and len(parts) > 1 and _digest(parts[1:]) != header.buffers_digest
+    ):
         raise EntryDamagedError("the entry's content does not match its digest")
     return header, parts
 
 
-def read_header(view: memoryview) -> tuple[Header, int]:
+def read_header(data: Part) -> tuple[Header, int]:
     """Return the header at the start of an entry, and where it ends."""
-    if len(view) < _START:
-        raise EntryDamagedError(f"{len(view)} bytes are no entry")
-    magic, version, length, signed, count, digest = _PREFIX.unpack_from(view)
-    if magic != MAGIC:
-        raise EntryDamagedError("the object is no entry of jobspan")
-    if version != VERSION:
-        raise EntryDamagedError(f"the entry is of version {version}, this is version {VERSION}")
-    end = _START + length
-    text = _FACTS.size + 16 * count
-    if length > LARGEST_HEADER or end + signed > len(view) or text > length:
-        raise EntryDamagedError("the entry's header is truncated")
-    head = view[_START:end]
-    if blake3(head).digest() != digest:
-        raise EntryDamagedError("the entry's header does not match its digest")
+    size = len(data)
+    if size < _FIXED.size:
+        raise EntryDamagedError(f"{size} bytes are no entry")
     header = Header.__new__(Header)
     (
+        magic,
+        version,
+        length,
+        signed,
+        count,
+        digest,
         key,
         header.payload_digest,
         header.buffers_digest,
         header.created,
         header.seconds,
-        codec,
-        compression,
-    ) = _FACTS.unpack_from(head)
+        names,
+    ) = _FIXED.unpack_from(data)
+    if magic != MAGIC:
+        raise EntryDamagedError("the object is no entry of jobspan")
+    if version != VERSION:
+        raise EntryDamagedError(f"the entry is of version {version}, this is version {VERSION}")
+    end = _START + length
+    if length > LARGEST_HEADER or end + signed > size or _FACTS.size + 16 * count > length:
+        raise EntryDamagedError("the entry's header is truncated")
+    head = header.head = data[_START:end]
+    if blake3(head).digest() != digest:
+        raise EntryDamagedError("the entry's header does not match its digest")
     if not (abs(header.created) < LATEST and 0 <= header.seconds < LATEST):
         raise EntryDamagedError("the entry's header has times that cannot be")
     header.key = key.hex()
-    header.codec = _name(codec)
-    header.compression = _name(compression)
+    header.codec, header.compression = _names(names)
     lengths = _lengths(count).unpack_from(head, _FACTS.size)
     header.parts, header.sizes = lengths[:count], lengths[count:]
-    header.signature = str(view[end : end + signed], "ascii", "replace") if signed else ""
-    header.head = head
+    header.signature = str(data[end : end + signed], "ascii", "replace") if signed else ""
     header._about = None
     return header, end + signed
 
@@ -310,11 +312,14 @@ def _lengths(count: int) -> struct.Struct:
 
 
 @lru_cache(maxsize=64)
-def _name(padded: bytes) -> str:
-    name = padded.rstrip(b"\0").decode("utf-8", "replace")
-    if not name.isprintable():
-        raise EntryDamagedError(f"the entry's header names {name!r}")
-    return name
+def _names(padded: bytes) -> tuple[str, str]:
+    """Return the names of the codec and of the compression."""
+    codec, compression = (
+        part.rstrip(b"\0").decode("utf-8", "replace") for part in (padded[:32], padded[32:])
+    )
+    if not (codec + compression).isprintable():
+        raise EntryDamagedError(f"the entry's header names {codec!r} and {compression!r}")
+    return codec, compression
 
 
 def _aligned(position: int) -> int:

@@ -112,8 +112,11 @@ class FunctionKeys:
             if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         }
         self._ignore = frozenset(ignore)
-        self._texts = {
-            name: name.encode("utf-8", "surrogatepass") for name in (*self._names, "*", "**")
+        # What stands before an argument's bytes: two lengths and the name, the second one open.
+        self._starts = {
+            name: b"%d %%d %b" % (len(name), text.replace(b"%", b"%%"))
+            for name in (*self._names, "*", "**")
+            for text in [name.encode("utf-8", "surrogatepass")]
         }
         self._plain = self._simple and not self._ignore and self._bound is None
         unknown = self._ignore - set(parameters) - {"*", "**"}
@@ -139,7 +142,7 @@ class FunctionKeys:
         if code is not self._prefix[0]:
             self._prefix = (code, self._hasher(code))
         if self._plain and not kwargs and len(args) == len(self._names):
-            counted: Iterable[tuple[str, Any]] = zip(self._names, args, strict=True)
+            counted: Iterable[tuple[str, Any]] = zip(self._names, args)  # noqa: B905 - they fit
         else:
             counted = self._counted(args, kwargs)
         arguments = []
@@ -147,7 +150,7 @@ class FunctionKeys:
         for name, value in counted:
             data = canonical_bytes(value, name)
             arguments.append((name, data, value))
-            start = b"%d %d %b" % (len(name), len(data), self._texts[name])
+            start = self._starts[name] % len(data)
             if len(data) < FEW_BYTES:
                 hasher.update(start + data)
             else:

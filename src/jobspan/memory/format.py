@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobspan.codecs.compression import compress, decompress
-from jobspan.codecs.entry import Header, pack
+from jobspan.codecs.entry import Header, Part, pack
 from jobspan.codecs.plain import choose_safe
 from jobspan.codecs.signing import Signer
 from jobspan.codecs.values import CODECS, Codec, PickleCodec
@@ -99,14 +99,14 @@ class EntryFormat:
             problem = "wrong" if header.signature else "missing"
             raise EntryUntrustedError(f"the signature is {problem}")
 
-    def value(self, header: Header, parts: list[memoryview], *, writable: bool) -> Any:
+    def value(self, header: Header, parts: list[Part], *, writable: bool) -> Any:
         """Return the value of an entry whose parts are known to be whole.
 
         Parameters
         ----------
         header : Header
             The entry's header, its signature verified.
-        parts : list of memoryview
+        parts : list of bytes-like
             Payload and buffers, as stored.
         writable : bool
             Whether read-only buffers are copied, lest arrays be read-only.
@@ -117,7 +117,7 @@ class EntryFormat:
             If it cannot be read, or may not be.
         """
         codec = self._reader(header.codec)
-        given: list[Any] = list(parts)
+        given: list[Any] = parts
         if header.compression:
             given = [
                 decompress(header.compression, part, size)

@@ -290,8 +290,9 @@ class MemorizedFunc(Logger, Generic[P, R]):
 
     def _count_hit(self, found: Found) -> None:
         assert found.header is not None
-        self.cache.counts.hits += 1
-        self.cache.counts.seconds_saved += found.header.seconds
+        counts = self.cache.counts
+        counts.hits += 1
+        counts.seconds_saved += found.header.seconds
 
     def _compute(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
         self._announce(key, args, kwargs)

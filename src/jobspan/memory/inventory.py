@@ -252,8 +252,7 @@ def _read_all(store: ObjectStore, named: list[ObjectInfo]) -> Iterator[tuple[Obj
 
 def _header(data: Content) -> Header:
     """Return the header at the start of an entry, with nothing of the entry kept besides it."""
-    _, end = read_header(memoryview(data))
-    header, _ = read_header(memoryview(bytes(data[:end])))
+    header, _ = read_header(bytes(data))
     header.components  # noqa: B018 - read lazily: what is damaged should show here
     return header
 

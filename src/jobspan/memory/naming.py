@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
+from typing import Any
 
 from blake3 import blake3
 
 from jobspan.keys import CallKey
+from jobspan.store import LocalPaths
 
 __all__ = [
     "MARK",
+    "EntryPaths",
     "belongs_to_cache",
     "entry_name",
     "entry_of",
     "function_prefix",
+    "is_digest",
     "is_entry",
 ]
 
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _ENTRY = re.compile(r"[A-Za-z0-9._-]+/[0-9a-f]{2}/[0-9a-f]{64}\Z")
 
 MARK = ".used"
@@ -45,6 +51,46 @@ def function_prefix(function: str) -> str:
 def entry_name(key: CallKey) -> str:
     """Return the name of a key's entry: two digits of it spread the entries over prefixes."""
     return f"{function_prefix(key.function)}{key.digest[:2]}/{key.digest}"
+
+
+class EntryPaths:
+    """Where the files of a local store's entries are; the store is asked once a function.
+
+    Examples
+    --------
+    >>> from jobspan.keys import call_key
+    >>> from jobspan.store import open_store
+    >>> store, key = open_store("here"), call_key(len, ((),), {})
+    >>> EntryPaths(store).of(key) == store.local_path(entry_name(key))
+    True
+    """
+
+    __slots__ = ("_folders", "_store")
+
+    def __init__(self, store: LocalPaths) -> None:
+        self._store = store
+        self._folders: dict[str, str] = {}
+
+    @classmethod
+    def of_store(cls, store: Any) -> EntryPaths | None:
+        """Return the paths of a store whose objects are files, else None."""
+        return cls(store) if isinstance(store, LocalPaths) else None
+
+    def of(self, key: CallKey) -> str:
+        """Return the path of a key's entry."""
+        digest = key.digest
+        folder = self._folders.get(key.function)
+        if folder is None:
+            path, end = self._store.local_path(entry_name(key)), f"{digest[:2]}{os.sep}{digest}"
+            if not path.endswith(end):
+                return path  # a store that has its own way with names
+            folder = self._folders[key.function] = path.removesuffix(end)
+        return f"{folder}{digest[:2]}{os.sep}{digest}"
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text can be a key's digest, which names a file."""
+    return _DIGEST.match(text) is not None
 
 
 def is_entry(name: str) -> bool:

@@ -21,10 +21,10 @@ from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim
 from jobspan.memory.format import EntryFormat
 from jobspan.memory.last_use import DAY, Uses
-from jobspan.memory.naming import entry_name
+from jobspan.memory.naming import EntryPaths, entry_name
 from jobspan.memory.reporting import report
 from jobspan.memory.silence import Silence
-from jobspan.store import BulkDeletes, BulkReads, LocalPaths, NameLocks, ObjectInfo, ObjectStore
+from jobspan.store import BulkDeletes, BulkReads, NameLocks, ObjectInfo, ObjectStore
 
 __all__ = ["Cache", "Counts", "Found"]
 
@@ -99,15 +99,15 @@ class Cache:
     writable: bool = True
     mmap_mode: str | None = None
     counts: Counts = field(default_factory=Counts)
-    _path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
-    _tier_path: Callable[[str], str] | None = field(init=False, default=None, repr=False)
+    _paths: EntryPaths | None = field(init=False, default=None, repr=False)
+    _tier_paths: EntryPaths | None = field(init=False, default=None, repr=False)
     locks: NameLocks | None = field(init=False, default=None, repr=False)
     silence: Silence = field(init=False, repr=False)
     _uses: Uses = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._path = _local_path(self.store)
-        self._tier_path = _local_path(self.tier)
+        self._paths = EntryPaths.of_store(self.store)
+        self._tier_paths = EntryPaths.of_store(self.tier)
         # Not isinstance: before Python 3.12 it looks at properties, and this one needs a disk.
         locks: Any = self.store
         self.locks = locks if hasattr(type(locks), "try_lock") else None
@@ -118,7 +118,7 @@ class Cache:
     def maps(self) -> bool:
         """Whether what was just stored is mapped when it is looked up, without a request."""
         return self.mmap_mode is not None and (
-            self._path is not None or self._tier_path is not None
+            self._paths is not None or self._tier_paths is not None
         )
 
     # --- reading ---------------------------------------------------------------------------
@@ -135,37 +135,35 @@ class Cache:
         usable : callable or None
             Whether an entry of the local tier is still good; else the store is asked.
         """
-        name = entry_name(key)
         if self.tier is not None:
-            found = self._look_in_tier(name, key.digest, usable)
+            found = self._look_in_tier(key, usable)
             if found is not None:
                 return found
-        return self._look_in_store(name, key.digest)
+        return self._look_in_store(key)
 
     def look_up_many(self, keys: list[CallKey], usable: Usable | None = None) -> list[Found | None]:
         """Return what stands under many keys, read at once where the store can do that."""
-        names = [entry_name(key) for key in keys]
         found: list[Found | None] = [None] * len(keys)
         if self.tier is not None:
             for index, key in enumerate(keys):
-                found[index] = self._look_in_tier(names[index], key.digest, usable)
+                found[index] = self._look_in_tier(key, usable)
         wanted = [index for index, one in enumerate(found) if one is None]
         if not self.silence.is_over():
             return found
         if not isinstance(self.store, BulkReads) or len(wanted) < 2:
             for index in wanted:
-                found[index] = self._look_in_store(names[index], keys[index].digest)
+                found[index] = self._look_in_store(keys[index])
             return found
         places: dict[str, list[int]] = {}
         for index in wanted:
-            places.setdefault(names[index], []).append(index)
+            places.setdefault(entry_name(keys[index]), []).append(index)
         begin = time.monotonic()
         try:
             for name, data in self.store.get_many(list(places)):
                 if data is None:
                     continue
                 for index in places[name]:
-                    found[index] = self._decoded(data, "", name, keys[index].digest)
+                    found[index] = self._decoded(data, "", keys[index])
                 if _is_entry(found[places[name][0]]):
                     self._fill_tier(name, data)
         except Exception as error:  # noqa: BLE001 - whatever fails there, the calls go on
@@ -180,19 +178,19 @@ class Cache:
         when it is read.
         """
         name = entry_name(key)
-        for store, path in ((self.tier, self._tier_path), (self.store, self._path)):
+        for store, paths in ((self.tier, self._tier_paths), (self.store, self._paths)):
             if store is None:
                 continue
             try:
-                data = None if path is None else _read_local(path(name), self.mmap_mode)
-                if path is None:
+                data = None if paths is None else _read_local(paths.of(key), self.mmap_mode)
+                if paths is None:
                     data, _ = store.get(name, 0, MAPPED_BYTES)
                 if data is None:
                     continue
                 if Lease.is_packed(data):
                     return Found(data=data)
-                if path is None and len(data) >= MAPPED_BYTES:
-                    header, _ = read_header(memoryview(data))
+                if paths is None and len(data) >= MAPPED_BYTES:
+                    header, _ = read_header(data)
                 else:
                     header, _ = unpack(data, key.digest, check=type(data) is bytes)
                 self.format.verify(header)
@@ -206,62 +204,63 @@ class Cache:
                 return Found(header=header)
         return None
 
-    def _look_in_tier(self, name: str, digest: str, usable: Usable | None) -> Found | None:
+    def _look_in_tier(self, key: CallKey, usable: Usable | None) -> Found | None:
         assert self.tier is not None
         try:
-            found = self._read(self.tier, self._tier_path, name, digest)
+            found = self._read(self.tier, self._tier_paths, key)
         except Exception as error:  # noqa: BLE001 - the store may have it
             self._failed("read", self.tier, error)
             return None
         return found if found is not None and (usable is None or usable(found)) else None
 
-    def _look_in_store(self, name: str, digest: str) -> Found | None:
+    def _look_in_store(self, key: CallKey) -> Found | None:
         if not self.silence.is_over():
             return None
         begin = time.monotonic()
         try:
-            return self._read(self.store, self._path, name, digest)
+            return self._read(self.store, self._paths, key)
         except Exception as error:  # noqa: BLE001 - whatever fails there, the call goes on
             self.silence.failed(begin, error)
             self._failed("read", self.store, error)
             return None
 
-    def _read(
-        self, store: ObjectStore, path: Callable[[str], str] | None, name: str, digest: str
-    ) -> Found | None:
-        if path is not None:
-            data = _read_local(path(name), self.mmap_mode)
+    def _read(self, store: ObjectStore, paths: EntryPaths | None, key: CallKey) -> Found | None:
+        if paths is not None:
+            data = _read_local(paths.of(key), self.mmap_mode)
             if data is None:
                 return None
-            if not Lease.is_packed(data):
-                return self._decoded(data, "", name, digest, mapped=type(data) is not bytes)
+            found = self._decoded(data, "", key, mapped=type(data) is not bytes)
+            if found is None or found.header is not None:
+                return found
+        # A bucket, or a claim, which counts with its token.
+        name = entry_name(key)
         try:
             data, token = store.get(name)
         except KeyError:
             return None
-        found = self._decoded(data, token, name, digest)
+        found = self._decoded(data, token, key)
         if store is self.store and _is_entry(found):
             self._fill_tier(name, data)
         return found
 
     def _decoded(
-        self, data: Any, token: str, name: str, digest: str, *, mapped: bool = False
+        self, data: Any, token: str, key: CallKey, *, mapped: bool = False
     ) -> Found | None:
-        if Lease.is_packed(data):
-            return Found(data=data, token=token)
         try:
             signed = self.format.signer is not None
             check = signed or not mapped or self.mmap_mode is None
-            header, parts = unpack(data, digest, check=check)
+            header, parts = unpack(data, key.digest, check=check)
             if signed:
                 self.format.verify(header)
             value = self.format.value(header, parts, writable=not mapped and self.mmap_mode != "r")
         except (EntryDamagedError, EntryUntrustedError, CodecError) as error:
-            self._not_used(name, self.store, error)
+            if Lease.is_packed(data):
+                return Found(data=data, token=token)
+            self._not_used(entry_name(key), self.store, error)
             return None
         self.counts.bytes_read += len(data)
         if time.time() - header.created > DAY:
-            self._uses.note(name)
+            self._uses.note(entry_name(key))
         return Found(value, header, b"", token)
 
     # --- writing ---------------------------------------------------------------------------
@@ -363,10 +362,6 @@ class Cache:
         for name, value in state.items():
             setattr(self, name, value)
         self.__post_init__()
-
-
-def _local_path(store: Any) -> Callable[[str], str] | None:
-    return store.local_path if isinstance(store, LocalPaths) else None
 
 
 def _is_entry(found: Found | None) -> bool:

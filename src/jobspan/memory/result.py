@@ -11,7 +11,7 @@ from jobspan.codecs.entry import Header
 from jobspan.compatibility import Logger
 from jobspan.errors import EntryNotFoundError
 from jobspan.keys import CallKey
-from jobspan.memory.naming import entry_name
+from jobspan.memory.naming import entry_name, is_digest
 from jobspan.memory.opening import open_cache
 from jobspan.memory.recall import Cache
 from jobspan.memory.telling import loading
@@ -60,6 +60,11 @@ class MemorizedResult(Logger):
         if location is None:
             raise ValueError("location=None: pass where the result is stored")
         function, digest = call_id
+        if not is_digest(digest):
+            raise ValueError(
+                f"call_id={call_id!r}: pass the function's name and the key's digest, 64 "
+                "hexadecimal digits, such as `func_id` and `args_id` of another result"
+            )
         self._cache: Cache = location
         self._key = CallKey(digest, function, ({}, ()))
         self.mmap_mode = mmap_mode

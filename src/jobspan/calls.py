@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MethodType
 from typing import (
     Any,
     NamedTuple,
@@ -61,13 +62,17 @@ def delayed(function: Callable[P, R]) -> Callable[P, tuple[Callable[P, R], Any, 
     >>> delayed(pow)(2, 5)
     (<built-in function pow>, (2, 5), {})
     """
+    if function is None:  # by far most often what a function returned that was called too early
+        raise TypeError("delayed(None): write delayed(f)(x) to call f(x) later, not delayed(f(x))")
+    # A bound method, for users write delayed(f)(x) in loops, where making a closure costs more than
+    # calling it.
+    return MethodType(_captured, function)
 
-    def capture(*args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], Any, Any]:
-        return function, args, kwargs
 
-    # Users write delayed(f)(x) in loops: functools.wraps would cost more than all else here.
-    capture.__wrapped__ = function  # type: ignore[attr-defined]
-    return capture
+def _captured(
+    function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> tuple[Callable[P, R], Any, Any]:
+    return function, args, kwargs
 
 
 def _new_token() -> str:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobspan import Memory
+from jobspan import Memory, delayed
 from jobspan.errors import UnkeyableError
 from jobspan.keys import FunctionKeys, call_key, digest, fingerprint
 
@@ -323,6 +323,7 @@ def decorated(function):
         lambda f: type("Holder", (), {"call": f}),
         lambda f: type("Holder", (), {"call": property(f)})(),
         lambda f: types.MethodType(f, 3),
+        delayed,
     ],
 )
 def test_a_helper_counts_however_it_is_wrapped(wrap):

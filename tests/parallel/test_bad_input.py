@@ -90,6 +90,11 @@ async def coroutine(x: int) -> int:
     return x
 
 
+def test_a_call_made_too_early_is_told_at_once() -> None:
+    with pytest.raises(TypeError, match=r"write delayed\(f\)\(x\)"):
+        delayed(time.sleep(0))  # type: ignore[func-returns-value, arg-type]
+
+
 def test_coroutine_functions_are_refused() -> None:
     with pytest.raises(TypeError, match="async function"):
         Parallel()([delayed(coroutine)(1)])

@@ -262,3 +262,49 @@ def test_clear_asks_at_a_terminal(tmp_path, answer, left):
     assert "Delete 9 entries" in done.stderr
     assert done.returncode == (ExitCode.DECLINED if left else 0)
     assert len(team.names()) == left
+
+
+def test_looking_is_no_use(tmp_path, said):
+    team = Team(str(tmp_path / "cache"), {}, [])
+    team.fill()
+    team.memory().cache(text)("a" * 20)  # large enough to be mapped
+    old = time.time() - 3 * 86400
+    files = [path for path in (tmp_path / "cache").rglob("*") if len(path.name) == 64]
+    assert len(files) == 10
+    for path in files:
+        os.utime(path, (old, old))
+    for path in files:
+        assert team.do("show", path.name, "--value", "--json") == 0
+        assert team.do("explain", path.name, "--json") == 0
+    for looking in (["ls"], ["ls", NAME], ["stats"], ["verify"]):
+        assert team.do(*looking, "--json") == 0
+    assert team.do("report", "--html", str(tmp_path / "page.html")) == 0
+    assert team.do("export", str(tmp_path / "copy"), "--json") == 0
+    assert team.do("prune", "--age", "1d", "--dry-run") == 0
+    assert team.memory().cache(slow).check_call_in_cache(3)
+    assert [path.stat().st_atime for path in files] == [pytest.approx(old, abs=1)] * 10
+
+
+def test_a_near_miss_of_a_name_is_told(team, capsys):
+    assert team.do("ls", "script.slow") == ExitCode.NO_SUCH_ENTRY
+    assert f"Did you mean {NAME!r}?" in capsys.readouterr().err
+
+
+def test_explain_knows_scripts_of_joblib(tmp_path, said, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "script_of_joblib.py"
+    script.write_text("""
+from joblib import Memory
+memory = Memory("cache", verbose=0)
+@memory.cache
+def step(x): return x * 2
+print(step(1))
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "jobspan.cli", "run", str(script)], check=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert run(["cache", "explain", "cache", "--json", "script_of_joblib.py:step(1)"]) == 0
+    assert said()["stored"]
+    assert run(["cache", "explain", "cache", "--json", "script_of_joblib.py:step(2)"]) == 1
+    assert said()["differences"] == ["argument `x`: 1 → 2"]

@@ -70,6 +70,17 @@ def test_run_refuses_unknown_backends(tmp_path):
     assert done.stdout == ""
 
 
+def test_run_says_that_a_cluster_does_not_answer(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from joblib import Parallel, delayed; Parallel()(delayed(abs)(i) for i in [1])"
+    )
+    done = command("run", "-b", "dask://127.0.0.1:1", str(script))
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "no Dask scheduler answers at 'dask://127.0.0.1:1'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_cached_function_of_a_script_has_one_key(tmp_path):
     """Results that ``python script.py`` stored are found by ``jobspan run script.py``."""
     script = tmp_path / "script.py"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from jobspan.cli.exit_codes import ExitCode
-from jobspan.cli.output import ask, print_json
+from jobspan.cli.output import ask, counted, print_json
 from jobspan.cli.parameters import (
     AGE,
     SIZE,
@@ -29,6 +29,8 @@ from jobspan.parallel.report import readable_bytes, readable_seconds
 from jobspan.store import BulkDeletes, ObjectInfo, ObjectStore, Sweeps, open_store
 
 __all__ = ["COMMANDS"]
+
+ENTRIES = ("entry", "entries")
 
 
 @click.command("verify", short_help="Read every entry and compare its digest.")
@@ -66,7 +68,7 @@ def verify(
         bad[name] = (infos[name], problem)
     deleted = 0
     if delete and bad:
-        ask(f"Delete {len(bad)} entries of {store.url}?", yes=yes)
+        ask(f"Delete {counted(len(bad), *ENTRIES)} of {store.url}?", yes=yes)
         deleted = _delete(store, [info for info, _ in bad.values()])
     if as_json:
         print_json(
@@ -79,7 +81,8 @@ def verify(
     else:
         for name, (_, problem) in sorted(bad.items()):
             click.echo(f"{name}: {problem}")
-        click.echo(f"{len(found.entries) + len(found.damaged)} entries read, {len(bad)} bad")
+        read = len(found.entries) + len(found.damaged)
+        click.echo(f"{counted(read, *ENTRIES)} read, {len(bad)} bad")
     return ExitCode.FOUND_WRONG if len(bad) > deleted else ExitCode.DONE
 
 
@@ -167,7 +170,7 @@ def _carry_out(
     size = sum(info.size for info in chosen)
     seconds = sum(costs.get(info.name, 0.0) for info in chosen)
     what = (
-        f"{len(chosen):,} entries of {readable_bytes(size)} "
+        f"{counted(len(chosen), *ENTRIES)} of {readable_bytes(size)} "
         f"that took {readable_seconds(seconds)} to compute"
     )
     deleted = 0
@@ -186,12 +189,12 @@ def _carry_out(
                 "names": sorted(info.name for info in chosen),
             }
         )
-    elif dry_run:
+    elif dry_run and chosen:
         for info in chosen:
             click.echo(info.name)
         click.echo(f"would delete {what}")
     else:
-        click.echo(f"deleted {deleted:,} entries" if chosen else "nothing to delete")
+        click.echo(f"deleted {counted(deleted, *ENTRIES)}" if chosen else "nothing to delete")
 
 
 def _delete(store: ObjectStore, infos: Iterable[ObjectInfo]) -> int:
@@ -258,9 +261,14 @@ def export(
             }
         )
     elif dry_run:
-        click.echo(f"would copy {len(found.entries):,} entries of {readable_bytes(found.size)}")
+        click.echo(
+            f"would copy {counted(len(found.entries), *ENTRIES)} of {readable_bytes(found.size)}"
+        )
     else:
-        click.echo(f"copied {copied:,} entries, {readable_bytes(size)}; {skipped:,} were there")
+        click.echo(
+            f"copied {counted(copied, *ENTRIES)}, {readable_bytes(size)}; "
+            f"{skipped:,} {'was' if skipped == 1 else 'were'} there"
+        )
 
 
 COMMANDS = (verify, prune, clear, export)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import click
 
+from jobspan.cli.running import compiled
 from jobspan.keys import CallKey, FunctionKeys
 from jobspan.keys import explain as in_words
 from jobspan.memory import MemorizedFunc
@@ -108,7 +110,8 @@ def _read_call(text: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
             f"{text!r}: type 'module:function(1, name=\"x\")' with literals for arguments; for "
             "others, call f.explain(...) in Python"
         ) from error
-    found: Any = _module(where)
+    with contextlib.redirect_stdout(sys.stderr):  # what a module prints is no answer of ours
+        found: Any = _module(where)
     for part in ast.unparse(call.func).split("."):
         if not hasattr(found, part):
             raise click.BadParameter(f"{where} has no {part!r}")
@@ -138,8 +141,8 @@ def _module(where: str) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    # Prepared as `jobspan run` does it: a script of joblib has its results stored by jobspan.
+    exec(compiled(path, replace_joblib=True), module.__dict__)
     return module

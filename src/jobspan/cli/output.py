@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jobspan.cli.exit_codes import ExitCode
 
-__all__ = ["ask", "console", "moment", "print_json", "since", "table"]
+__all__ = ["ask", "console", "counted", "moment", "print_json", "since", "table"]
 
 PIPED_WIDTH = 200
 """Columns where the output goes into a file or a pipe, which have no width of their own."""
@@ -25,6 +25,17 @@ def console() -> Console:
     """Return where results are printed."""
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     return Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with the noun that goes with it.
+
+    Examples
+    --------
+    >>> counted(1, "entry", "entries"), counted(2000, "entry", "entries")
+    ('1 entry', '2,000 entries')
+    """
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def print_json(value: Any) -> None:

@@ -13,7 +13,7 @@ import click
 
 from jobspan.cli.exit_codes import ExitCode
 from jobspan.cli.explaining import explain_call, explain_entry, is_call
-from jobspan.cli.output import console, moment, print_json, since, table
+from jobspan.cli.output import console, counted, moment, print_json, since, table
 from jobspan.cli.parameters import AGE, SIZE, as_json, opened, with_store
 from jobspan.cli.report import page
 from jobspan.errors import EntryNotFoundError
@@ -82,8 +82,9 @@ def _list_functions(store: ObjectStore, limit: int | None, *, as_json: bool) -> 
         )
         for folder in found
     ]
-    console().print(table(("function", "entries", "size", "last used"), rows))
-    if not rows:
+    if rows:
+        console().print(table(("function", "entries", "size", "last used"), rows))
+    else:
         click.echo(f"nothing is stored in {store.url}", err=True)
 
 
@@ -122,7 +123,8 @@ def _of(store: ObjectStore, function: str) -> Survey:
     found = survey(store, function)
     if not found.entries:
         names = sorted(folder.function for folder in folders(store) if folder.function)
-        close = [name for name in names if name.endswith(function)][:1]
+        last = function.rpartition(".")[2]
+        close = [name for name in names if name.rpartition(".")[2] == last][:1]
         hint = f" Did you mean {close[0]!r}?" if close else " See: jobspan cache ls"
         raise EntryNotFoundError(f"nothing is stored for {function!r} in {store.url}.{hint}")
     return found
@@ -202,8 +204,9 @@ def show(url: str, key: str, value: bool, as_json: bool, **where: Any) -> None:
         if name.startswith("code: ")
     }
     if value:
+        looked_at = Cache(store, writable=False)  # notes no use
         told["value"] = repr(
-            MemorizedResult(Cache(store), (entry.header.function, entry.header.key)).get()
+            MemorizedResult(looked_at, (entry.header.function, entry.header.key)).get()
         )
     if as_json:
         print_json(told)
@@ -257,7 +260,8 @@ def stats(url: str, as_json: bool, **where: Any) -> None:
         return
     out = console()
     out.print(
-        f"{len(found.entries):,} results of {len(functions)} functions, "
+        f"{counted(len(found.entries), 'result', 'results')} of "
+        f"{counted(len(functions), 'function', 'functions')}, "
         f"{readable_bytes(found.size)}, which took {readable_seconds(found.seconds)} to compute"
     )
     if found.claims:

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from jobspan.errors import BackendUnreachableError
 from jobspan.parallel import parallel_config
 
 __all__ = ["compiled", "run"]
@@ -58,7 +59,8 @@ def run(
 
     What the script imports from joblib comes from jobspan instead. Libraries that use joblib
     themselves, such as scikit-learn, run on the same backend. What the script says itself, as in
-    Parallel(n_jobs=4, backend="threading"), holds. The exit code is the script's own.
+    Parallel(n_jobs=4, backend="threading"), holds. The exit code is the script's own,
+    and 3 where the cluster given here does not answer.
     """
     settings: dict[str, Any] = {}
     if n_jobs is not None:
@@ -80,6 +82,8 @@ def run(
         try:
             exec(code, sys.modules["__main__"].__dict__)
         except Exception as error:
+            if backend is not None and isinstance(error, BackendUnreachableError):
+                raise  # of what was typed here: told like the errors of all commands
             traceback.print_exception(error.with_traceback(_of_script(error, script)))
             raise click.exceptions.Exit(1) from error
 

@@ -25,13 +25,12 @@ from jobspan.memory.naming import EntryPaths, entry_name
 from jobspan.memory.reporting import report
 from jobspan.memory.silence import Silence
 from jobspan.store import BulkDeletes, BulkReads, NameLocks, ObjectInfo, ObjectStore
+from jobspan.store.local_files import open_to_read
 
 __all__ = ["Cache", "Counts", "Found"]
 
 MAPPED_BYTES = 1 << 16
 """Local entries of at least so many bytes are mapped instead of read."""
-
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Found(NamedTuple):
@@ -371,7 +370,7 @@ def _is_entry(found: Found | None) -> bool:
 def _read_local(path: str, mmap_mode: str | None) -> Any:
     """Return the bytes of a local object, its pages where it is large, or None."""
     try:
-        descriptor = os.open(path, _READ_FLAGS)
+        descriptor = open_to_read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

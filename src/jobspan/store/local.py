@@ -23,6 +23,7 @@ from jobspan.store.local_files import (
     ON_WINDOWS,
     TEMPORARY,
     link_new,
+    open_to_read,
     remove,
     removed_on_error,
     replace,
@@ -38,7 +39,6 @@ __all__ = ["LocalStore"]
 
 _OWN_FOLDER = RESERVED_PREFIX + "store"
 _LOCK_FILES = 64
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -119,7 +119,7 @@ class LocalStore:
     def get(self, name: str, start: int = 0, end: int | None = None) -> tuple[bytes, Token]:
         """Return the bytes from `start` to `end` of an object, and its token."""
         try:
-            descriptor = os.open(self.local_path(name), _READ_FLAGS)
+            descriptor = open_to_read(self.local_path(name))
         except _ABSENT:
             raise KeyError(name) from None
         except PermissionError:
@@ -242,7 +242,7 @@ class LocalStore:
     def touch(self, name: str) -> None:
         """Note that an object was used now, as its file's access time."""
         try:
-            descriptor = os.open(self.local_path(name), _READ_FLAGS)
+            descriptor = open_to_read(self.local_path(name))
         except (*_ABSENT, PermissionError):
             return
         try:

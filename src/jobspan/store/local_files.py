@@ -14,6 +14,7 @@ __all__ = [
     "ON_WINDOWS",
     "TEMPORARY",
     "link_new",
+    "open_to_read",
     "remove",
     "removed_on_error",
     "replace",
@@ -34,7 +35,28 @@ _WRITE_FLAGS = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_NOINHERIT", 0)
 )
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOINHERIT", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+_NO_ACCESS_TIME = getattr(os, "O_NOATIME", 0)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def open_to_read(path: str) -> int:
+    """Open a file to read it, which leaves its access time alone where the system allows that.
+
+    The access time tells of uses, which are noted on purpose: looking at an entry is none. Only a
+    file's owner may ask for that; for others the system notes what it likes.
+    """
+    if _NO_ACCESS_TIME:
+        try:
+            return os.open(path, _READ_FLAGS | _NO_ACCESS_TIME)
+        except PermissionError:
+            pass
+    return os.open(path, _READ_FLAGS)
 
 
 def write_temporary(path: str, data: Data) -> tuple[str, Token]:

@@ -214,8 +214,9 @@ class Scheduler:
             retry = heapq.heappop(self._retries)
             self._send([retry.index], [retry.call], retry.attempt)
         room = self._room()
-        while len(self._flights) < room and not self._at_end:
-            if self._full:
+        bounded = self._policy.bounded
+        while len(self._flights) < room and not (self._exhausted and not self._ready):
+            if bounded and self._full:
                 # The consumer looks at the flag after it has told what it took, and the limit is
                 # looked at once more after the flag: one of the two sees the other.
                 self._throttled = True
@@ -246,13 +247,13 @@ class Scheduler:
 
     @property
     def _full(self) -> bool:
-        """Whether so many results wait for the consumer that no new call is dispatched."""
-        policy = self._policy
-        if not policy.bounded:
-            return False
+        """Whether so many results wait for the consumer that no new call is dispatched.
+
+        Asked only where a consumer may be slow: for its bound.
+        """
         pending = self._pending
-        if policy.max_pending is not None:
-            return pending >= policy.max_pending
+        if self._policy.max_pending is not None:
+            return pending >= self._policy.max_pending
         workers = self._executor.workers
         busy = 2 * workers * self._sizer.last
         return pending >= busy and (
@@ -268,11 +269,7 @@ class Scheduler:
         workers = self._executor.workers
         if self._policy.pre_dispatch is None and not self._exhausted:
             self._queue(*self._take(None), ended=True)
-        known = self._read if self._exhausted else self._total
-        remaining = None if known is None else max(known - self._read + self._ready_calls, 0)
-        size = self._sizer.size(workers, remaining)
-        if self._sizing is not None and self._sizer.automatic:
-            size = self._sizing.batch_size() or size
+        size = self._policy.batch_size or self._automatic_size(workers)
         if not self._ready and not self._exhausted:
             calls, recallable = self._take(size)
             ended = len(calls) < size
@@ -288,6 +285,16 @@ class Scheduler:
                     self._end()
                 return range(first, self._read), calls
         return self._from_queue(size)
+
+    def _automatic_size(self, workers: int) -> int:
+        """Return what times measured so far make of the next batch."""
+        if self._sizing is not None:
+            size = self._sizing.batch_size()
+            if size:
+                return size
+        known = self._read if self._exhausted else self._total
+        remaining = None if known is None else max(known - self._read + self._ready_calls, 0)
+        return self._sizer.size(workers, remaining)
 
     def _take(self, count: int | None) -> tuple[list[Call], bool]:
         """Read so many calls of the user's iterable, or all; refuse what is none.

@@ -121,21 +121,16 @@ class BatchEncoder:
         calls = batch.calls
         function = calls[0][0]
         known = self._functions.get(id(function))
-        if (
-            known is None
-            or batch.context.token != self._token
-            or len(calls) > FEW
-            or not _of_one_function(calls, function)
-        ):
+        if known is None or batch.context.token != self._token or len(calls) > FEW:
             return None
         column = []
-        for _, args, _ in calls:
-            if len(args) != 1 or type(args[0]) not in _PLAIN:
+        for each, args, kwargs in calls:
+            if each is not function or kwargs or len(args) != 1 or type(args[0]) not in _PLAIN:
                 return None
             column.append(args[0])
-        payload = pickle.dumps((self._token, known[1], column, True), protocol=5)
-        needed = {known[1]: known[2]}
-        return EncodedBatch(Encoded(payload), needed, self._token, self._context)
+        _, digest, encoded = known
+        payload = pickle.dumps((self._token, digest, column, True), protocol=5)
+        return EncodedBatch(Encoded(payload), {digest: encoded}, self._token, self._context)
 
     def _digest(self, function: Callable[..., Any], needed: dict[str, Encoded]) -> str:
         known = self._functions.get(id(function))

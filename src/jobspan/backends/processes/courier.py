@@ -90,10 +90,10 @@ class Courier:
         encoded = self._encoder.encode(batch)
         (payload, references), needed, token, _ = encoded
         known = knowledge.functions
-        functions = [name for name in needed if name not in known]
         context = token not in knowledge.contexts
-        if not (references or functions or context):
+        if not (references or context) and needed.keys() <= known.keys():
             return [NOTHING_TOLD, payload], [], references
+        functions = [name for name in needed if name not in known]
         segments: list[int] = []
         descriptors: list[int] = []
         for part in (encoded.batch, *(needed[name] for name in functions)):

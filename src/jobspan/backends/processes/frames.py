@@ -21,6 +21,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 HEADER = struct.Struct("<QQII")
 """Bytes of payload, serial, kind, descriptors."""
 
+HEADER_BYTES = HEADER.size
+
 RECEIVE_BYTES = 1 << 16
 SMALL_BYTES = 1 << 15
 """Up to here joining the parts costs less than handing them over one by one."""
@@ -60,7 +62,7 @@ Frame: TypeAlias = tuple[int, int, Buffer, list[int]]
 """One message: kind, serial, payload, descriptors. Plain, for one is made for every batch."""
 
 
-_KINDS = frozenset(FrameKind)
+_KINDS = range(len(FrameKind))
 
 
 class FrameDamagedError(JobspanError):
@@ -113,9 +115,9 @@ class FrameReader:
         frames: list[Frame] = []
         position = 0
         end = len(data)
-        while end - position >= HEADER.size:
+        while end - position >= HEADER_BYTES:
             length, serial, kind, descriptors = HEADER.unpack_from(data, position)
-            start = position + HEADER.size
+            start = position + HEADER_BYTES
             if kind not in _KINDS:
                 raise FrameDamagedError(f"no frame is of kind {kind}")
             if start + length > end:

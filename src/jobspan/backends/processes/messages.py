@@ -147,10 +147,10 @@ def unpack_result(payload: Buffer) -> tuple[float, float, Encoded, Buffer, _Told
     What it told are the values' references, and the other parameters of `pack_result`.
     """
     started, seconds, failures_length, meta_length = _RESULT.unpack_from(payload)
-    start = _RESULT.size
-    view = memoryview(payload)
-    meta = start + failures_length
-    body = meta + meta_length
-    told: _Told | None = pickle.loads(view[meta:body]) if meta_length else None
+    view = memoryview(payload)[_RESULT.size :]
+    if not (failures_length or meta_length):
+        return started, seconds, Encoded(view), b"", None
+    body = failures_length + meta_length
+    told: _Told | None = pickle.loads(view[failures_length:body]) if meta_length else None
     values = Encoded(view[body:], told[0] if told else ())
-    return started, seconds, values, bytes(view[start:meta]), told
+    return started, seconds, values, bytes(view[:failures_length]), told

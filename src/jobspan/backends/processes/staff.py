@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -47,7 +48,7 @@ class Staff:
         self._size = size
         self._terms = terms
         self._idle_seconds = idle_seconds
-        self._replacement = replacement
+        self._replacement = math.inf if replacement is None else replacement
         self._on_frames, self._on_stderr, self._on_obituary = handlers
         self._poller = new_poller()
         self._waker = Waker()
@@ -93,7 +94,7 @@ class Staff:
     def sort_in(self, worker: Worker) -> None:
         """Put a worker where its number of batches says."""
         load = len(worker.flights)
-        if load > BATCHES_A_WORKER or self.is_worn(worker):
+        if load > BATCHES_A_WORKER or worker.batches_sent >= self._replacement:
             load = BATCHES_A_WORKER
         if load != worker.load:
             by_load = self._by_load
@@ -103,7 +104,7 @@ class Staff:
 
     def is_worn(self, worker: Worker) -> bool:
         """Whether a worker has been sent as many batches as one may run."""
-        return self._replacement is not None and worker.batches_sent >= self._replacement
+        return worker.batches_sent >= self._replacement
 
     # --- coming and going --------------------------------------------------------------------
 

@@ -25,3 +25,17 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[4, 4, 4, 4, 4, 4]"] * 2
+
+
+def test_contributing_names_every_target():
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    missing = [one for one in phony.split() if not re.search(rf"make {one}(?![\w-])", text)]
+    assert missing == ["help"]
+
+
+def test_the_readme_s_links_lead_somewhere():
+    for page in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md"):
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
+        paths = [link for link in links if "://" not in link]
+        assert [path for path in paths if not (ROOT / page).parent.joinpath(path).exists()] == []

@@ -60,7 +60,8 @@ def table(outcomes: list[Outcome]) -> str:
 
 def _cell(outcome: Outcome) -> str:
     ended = "right" if outcome.ended == "right" else f"`{outcome.ended}`"
-    return f"{'**FAILS** ' if outcome.problem else ''}{ended}, {outcome.seconds:.1f} s"
+    took = f"{outcome.seconds:.1f}\N{NO-BREAK SPACE}s"
+    return f"{'**FAILS** ' if outcome.problem else ''}{ended}, {took}"
 
 
 def _write(outcomes: list[Outcome]) -> None:

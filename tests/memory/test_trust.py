@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jobspan import CacheWarning, Memory
+from jobspan import CacheWarning, MemorizedResult, Memory
 from jobspan.codecs.entry import Header, pack, unpack
 from jobspan.codecs.signing import read_sign_key
 
@@ -256,3 +256,11 @@ def test_bad_keys_are_refused_and_not_shown(tmp_path, bad):
         Memory(tmp_path, sign_key=bad)
     assert "pass" in str(caught.value)
     assert "short" not in str(caught.value)
+
+
+@pytest.mark.parametrize("digest", ["../../secret", "A" * 64, "0" * 63, "0" * 64 + "\n", ""])
+def test_a_reference_names_a_key_and_no_file(tmp_path, digest):
+    shelved = Memory(tmp_path, verbose=0).cache(abs).call_and_shelve(-1)
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        MemorizedResult(shelved._cache, (shelved.func_id, digest))
+    assert MemorizedResult(shelved._cache, (shelved.func_id, shelved.args_id)).get() == 1

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from jobspan.calls import Batch, Call, CallContext
-from jobspan.executors import Executor
+from jobspan.executors import Executor, QueuesBatches
 from jobspan.outcomes import Outcome
 from jobspan.scheduling.batching import BatchSizer
 from jobspan.scheduling.failures import raisable
@@ -71,6 +71,7 @@ class Drive:
 
     def __init__(self, executor: Executor, target_seconds: float) -> None:
         self._executor = executor
+        self._queueing = executor if isinstance(executor, QueuesBatches) else None
         self._sizer = BatchSizer(None, target_seconds)
         self._numbers = count()
         self._waiting: deque[tuple[Job, CallContext]] = deque()
@@ -122,7 +123,10 @@ class Drive:
 
     def _fill(self) -> None:
         executor = self._executor
-        room = executor.slots if self._sizer.short else executor.workers
+        if self._queueing is not None:
+            room = self._queueing.room()
+        else:
+            room = executor.slots if self._sizer.short else executor.workers
         while self._waiting and len(self._flights) < room:
             job, context = self._waiting.popleft()
             number = next(self._numbers)

@@ -376,14 +376,11 @@ class Scheduler:
 
     def _patience(self) -> float | None:
         """Return how long to wait for an outcome: until the next retry or deadline, or for ever."""
-        limits = []
-        if self._retries:
-            limits.append(self._retries[0].due)
-        if self._policy.timeout is not None and self._flights:
-            limits.append(self._waiting_since + self._policy.timeout)
-        if not limits:
-            return None
-        return max(0.0, min(limits) - self._clock())
+        timeout = self._policy.timeout
+        limit = self._retries[0].due if self._retries else math.inf
+        if timeout is not None and self._flights:
+            limit = min(limit, self._waiting_since + timeout)
+        return None if limit == math.inf else max(0.0, limit - self._clock())
 
     def _wait(self) -> None:
         """Wait for outcomes and take them in; without any in flight, for a retry or a wake."""

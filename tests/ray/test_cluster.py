@@ -181,6 +181,7 @@ def test_driver_killed(head: Head, start_driver: Callable[..., Any], tmp_path: P
     wait_until(lambda: not any(map(is_alive, pids)), 30)
 
 
+@pytest.mark.timeout(180)
 def test_own_ray_of_a_killed_driver(start_driver: Callable[..., Any]) -> None:
     """A Ray that was started for a script dies with it."""
     driver = start_driver(
@@ -198,9 +199,13 @@ def test_own_ray_of_a_killed_driver(start_driver: Callable[..., Any]) -> None:
     )
     assert driver.stdout.readline() == "up\n"
     family = psutil.Process(driver.pid).children(recursive=True)
-    assert len(family) >= 3
+    # Ray's agents look for its head for a minute before they give up.
+    agents = {each.pid for each in family if "Agent" in " ".join(each.cmdline())}
+    workers = {each.pid for each in family} - agents
+    assert len(workers) >= 3
     driver.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(is_alive(each.pid) for each in family), 30)
+    wait_until(lambda: not any(map(is_alive, workers)), 30)
+    wait_until(lambda: not any(map(is_alive, agents)), 120)
 
 
 def test_own_ray_in_a_thread(run_driver: Callable[..., str]) -> None:

@@ -40,6 +40,8 @@ default_role = "code"
 # Other projects' inventories are no part of a build that must work offline.
 intersphinx_mapping: dict[str, tuple[str, str | None]] = {}
 
+pygments_dark_style = "github-dark"
+
 html_theme = "furo"
 html_title = f"jobspan {release}"
 html_static_path = ["_static"]

@@ -103,16 +103,17 @@ def test_one_put_in_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_results_are_freed_when_dropped() -> None:
     def used() -> int:
         """Return how many MiB of the object store are in use, as ``ray memory`` tells."""
-        told = re.search(r"Plasma memory usage (\d+) MiB", memory_summary(stats_only=True))
+        summary = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
+        told = re.search(r"Plasma memory usage (\d+) MiB", summary)
         assert told is not None
         return int(told[1])
 
-    before = used()
     with parallel_config("ray", n_jobs=2):
         results = Parallel()(delayed(np.ones)(2_500_000) for _ in range(3))
-        wait_until(lambda: used() >= before + 56)
+        held = used()
+        assert held >= 57
         del results
-        wait_until(lambda: used() <= before + 1)
+        wait_until(lambda: used() <= held - 56)
 
 
 def test_initializer_that_fails_is_told() -> None:

@@ -112,9 +112,9 @@ def test_many_queued_batches_with_arguments_that_fill_the_socket():
     assert results == blobs * 5
 
 
-def no_room(script):
+def no_room(script, folder):
     """Run a script where neither shared memory nor temporary files have room."""
-    mounts = " && ".join(f"mount -t tmpfs -o size=2m none {f}" for f in ("/dev/shm", "/tmp"))
+    mounts = " && ".join(f"mount -t tmpfs -o size=2m none {f}" for f in ("/dev/shm", folder))
     return subprocess.run(
         [
             *("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$0" "$@"'),
@@ -124,11 +124,12 @@ def no_room(script):
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, "TMPDIR": str(folder)},
     )
 
 
-def test_small_shared_memory_is_no_obstacle():
-    if no_room("print(1)").returncode:
+def test_small_shared_memory_is_no_obstacle(tmp_path):
+    if no_room("print(1)", tmp_path).returncode:
         pytest.skip("mounts need privileges that this test has not got")
     done = no_room(
         """
@@ -137,7 +138,8 @@ def test_small_shared_memory_is_no_obstacle():
         a = np.ones(4_000_000)
         print(Parallel(n_jobs=2)(delayed(np.sum)(a) for _ in range(4)))
         print([r.sum() for r in Parallel(n_jobs=2)(delayed(np.ones)(2_000_000) for _ in range(4))])
-        """
+        """,
+        tmp_path,
     )
     assert done.stdout.splitlines()[0].count("4000000.0") == 4, done.stderr
     assert done.stdout.splitlines()[1].count("2000000.0") == 4

@@ -173,24 +173,3 @@ def test_files_can_be_shared_by_a_group(store):
     finally:
         os.umask(previous)
     assert Path(store.local_path("a/b")).stat().st_mode & 0o777 == 0o664
-
-
-def test_a_read_is_hardly_slower_than_reading_the_file(store):
-    """Minimum of several rounds, for the machine is shared."""
-    store.put("ab/cdef", b"x" * 200)
-    path = Path(store.local_path("ab/cdef"))
-
-    def bare():
-        with path.open("rb", buffering=0) as file:
-            return file.read()
-
-    def seconds(call) -> float:
-        best = 1.0
-        for _ in range(7):
-            start = time.perf_counter()
-            for _ in range(500):
-                call()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert seconds(lambda: store.get("ab/cdef")) < 2.0 * seconds(bare)

@@ -89,12 +89,41 @@ class Results:
         The curves.
     topics : dict
         What each topic is about, by its name.
+    minutes : float
+        How long the runs took whose figures were taken over.
     """
 
     facts: dict[str, str]
     lines: list[Line] = field(default_factory=list)
     curves: list[DrawnCurve] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
+    minutes: float = 0.0
+
+    def has(self, name: str) -> bool:
+        """Whether there is a case or a curve of that name."""
+        return name in {line.case for line in self.lines} | {curve.name for curve in self.curves}
+
+    def take_over(self, earlier: Results) -> None:
+        """Begin with what a run found that was ended; refuse figures of another installation.
+
+        Raises
+        ------
+        SystemExit
+            If the earlier run had another machine or other versions.
+        """
+        facts = dict(earlier.facts)
+        took = facts.pop("took", "0")
+        changed = [name for name, fact in self.facts.items() if facts.get(name) != fact]
+        if changed:
+            raise SystemExit(
+                "the figures there are of another day, machine or installation: "
+                + ", ".join(f"{name} was {facts.get(name)}" for name in changed)
+                + "; measure without --resume"
+            )
+        self.minutes = float(took.split()[0])
+        self.lines = list(earlier.lines)
+        self.curves = list(earlier.curves)
+        self.topics = earlier.topics | self.topics
 
     def verdict(self) -> str:
         """Return how many bounds hold."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from benchmarks.contest import UNITS, Case, Contestant, Curve, Line
 from benchmarks.runner.child import ContestantError, measure
 
-__all__ = ["Rounds", "compare", "hold", "quick_form"]
+__all__ = ["Rounds", "compare", "hold", "quick_form", "with_bounded_peers"]
 
 _TIMES = re.compile(r"\btimes=\d+")
 _Contest = TypeVar("_Contest", Case, Curve)
@@ -64,6 +64,15 @@ def quick_form(each: _Contest) -> _Contest:
         source = _TIMES.sub("times=2", source)
         contestants[name] = replace(contestant, source=source)
     return replace(each, contestants=contestants)
+
+
+def with_bounded_peers(case: Case) -> Case:
+    """Return a case without the peers that no bound names; a case without bounds keeps them all."""
+    if not case.at_most:
+        return case
+    needed = {"jobspan", case.memory_of, *case.at_most}
+    contestants = {name: each for name, each in case.contestants.items() if name in needed}
+    return replace(case, contestants=contestants)
 
 
 def hold(case: Case | Curve, rounds: int) -> Rounds:

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from benchmarks.contest import Case, Contestant, Curve, Line
 from benchmarks.runner.child import ContestantError, measure
+from benchmarks.runner.measuring import measured
 from benchmarks.runner.results import DrawnCurve, Results, table_line
-from benchmarks.runner.running import Rounds, compare, hold, quick_form
-from benchmarks.runner.topics import topics
+from benchmarks.runner.running import Rounds, compare, hold, quick_form, with_bounded_peers
+from benchmarks.runner.topics import Topic, topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,6 +145,32 @@ def test_a_curve_takes_the_median_at_each_size() -> None:
 def test_the_quick_form_has_a_smaller_load() -> None:
     case = quick_form(_case("seconds = 1_000", "seconds = 2_000", quick={"_000": ""}))
     assert [each.source for each in case.contestants.values()] == ["seconds = 1", "seconds = 2"]
+
+
+def test_the_quick_form_of_a_run_keeps_the_peers_that_bounds_name() -> None:
+    contestants = {name: Contestant("seconds = 1") for name in ("jobspan", "slow", "old", "loop")}
+    case = Case("c", contestants, {"slow": 1.0, "ideal": 1.0}, memory_of="old")
+    assert set(with_bounded_peers(case).contestants) == {"jobspan", "slow", "old"}
+    unbounded = Case("c", contestants)
+    assert with_bounded_peers(unbounded) == unbounded
+
+
+def test_a_run_that_was_ended_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    turns = tmp_path / "turns"
+    contestant = Contestant(f"open({str(turns)!r}, 'a').write('x'); seconds = 1.0")
+    topic = Topic("t", "T.", [Case(name, {"jobspan": contestant}) for name in ("a", "b")], [])
+    first = Results({"date": "today"})
+    assert next(iter(measured([topic], first, quick=False, rounds=1))) == "a"
+    first.facts["took"] = "2.5 minutes, 1 round"
+    first.write(tmp_path / "kept.json")
+    second = Results({"date": "today"})
+    second.take_over(Results.read(tmp_path / "kept.json"))
+    assert second.minutes == 2.5
+    assert list(measured([topic], second, quick=False, rounds=1)) == ["b"]
+    assert turns.read_text() == "xx"
+    assert [line.case for line in second.lines] == ["a", "b"]
+    with pytest.raises(SystemExit, match="date was today"):
+        Results({"date": "tomorrow"}).take_over(first)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:

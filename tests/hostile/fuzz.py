@@ -9,6 +9,7 @@ program's own worker is a pickle, and trusted: it is the program's own code that
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import socket
@@ -142,27 +143,23 @@ def mended(data):
 
 
 def feed_frames(data):
-    """Send bytes over a socket, and the end of the stream after them."""
-    here, there = socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        there.setblocking(False)
-        reader = FrameReader(there)
+    """Send bytes through a pipe, and the end of the stream after them."""
+    there, here = os.pipe()
+    rights, others = socket.socketpair()
+    with rights, others, os.fdopen(there, "rb", 0), os.fdopen(here, "wb", 0) as sender:
+        os.set_blocking(here, False)
+        os.set_blocking(there, False)
+        reader = FrameReader(there, rights)
         try:
             while True:
-                sent = 0
                 if data:
-                    sent = here.send(data[: 1 << 16])
-                    data = data[sent:]
+                    data = data[sender.write(data[: 1 << 16]) :]
                 else:
-                    here.shutdown(socket.SHUT_WR)
-                frames = reader.receive()
-                if frames is None:
+                    sender.close()
+                if reader.receive() is None:
                     return "ended"
         except FrameDamagedError:
             return "damaged"
-        finally:
-            reader.close()
 
 
 class _NoPickles:

@@ -1,4 +1,4 @@
-"""Any bytes at all, given to what reads entries, claims and the frames of a worker's socket."""
+"""Any bytes at all, given to what reads entries, claims and the frames of a worker's pipe."""
 
 from __future__ import annotations
 
@@ -75,13 +75,14 @@ def test_a_frame_takes_memory_as_it_fills(length):
 
 
 def scribble(text):
-    """Write to every socket that this process holds, as a stray library might."""
+    """Write to every pipe and socket that this process holds, as a stray library might."""
     import os
     import stat
 
     for descriptor in range(3, 64):
         try:
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
                 os.write(descriptor, text)
         except OSError:
             continue
@@ -102,7 +103,7 @@ def scribble(text):
     ],
     ids=["text", "huge", "large", "short", "numbers", "unasked", "descriptors"],
 )
-def test_user_code_that_writes_to_the_workers_socket(text):
+def test_user_code_that_writes_to_the_workers_pipe(text):
     """What ran on that worker fails, and says so; nothing hangs, none of it is taken for a result.
 
     That is the call itself, or the one that its worker had begun with when the bytes were read.

@@ -2,7 +2,7 @@
 
 ::
 
-    executor ──┬─ socket ──── worker      frames both ways, descriptors of shared memory with them
+    executor ──┬─ pipes ───── worker      frames both ways; descriptors of shared memory by a socket
                ├─ cell ────── worker      shared words: which call runs, since when, what to skip
                ├─ stderr ◄─── worker      passed on, its last lines kept
                └─ obituary ◄─ template    how the worker ended; the template forks and reaps workers

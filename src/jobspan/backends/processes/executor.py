@@ -259,8 +259,8 @@ class ProcessExecutor:
     def _on_frames(self, worker: Worker) -> None:
         frames = worker.receive()
         if frames is None:
-            # It is ending, or has closed its socket, which comes to the same: its obituary is next.
-            self._staff.disregard(worker.connection.fileno())
+            # It is ending, or has closed its pipe, which comes to the same: its obituary is next.
+            self._staff.disregard(worker.results)
             worker.disturbed = True
             worker.kill()
             return
@@ -269,7 +269,7 @@ class ProcessExecutor:
 
     def _on_frame(self, worker: Worker, frame: Frame) -> None:
         if not worker.expects(frame):
-            worker.disturbed = True  # user code has written to its socket
+            worker.disturbed = True  # user code has written to its pipe
             worker.kill()
             return
         kind, _, payload, descriptors = frame

@@ -1,4 +1,8 @@
-"""Frames: how messages and descriptors travel over a worker's socket."""
+"""Frames: how messages and descriptors travel to a worker and back.
+
+Bytes go through a pipe each way, at half the cost of a socket. Descriptors, which no pipe takes, go
+through a socket beside them, ahead of the frame that they belong to.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import islice
 from typing import TypeAlias
 
 from jobspan.errors import JobspanError
@@ -66,23 +71,24 @@ _KINDS = range(len(FrameKind))
 
 
 class FrameDamagedError(JobspanError):
-    """What came is no frame: user code has written to the socket, or closed and reused it."""
+    """What came is no frame: user code has written to the pipe, or closed and reused it."""
 
 
 class FrameReader:
-    """Reads frames from a socket, blocking or not as the socket is.
+    """Reads frames from a pipe.
 
     Parameters
     ----------
-    connection : socket
-        Where they come from.
+    pipe : int
+        Where they come from; whether a read waits is the pipe's to say.
+    rights : socket
+        Where descriptors come from, ahead of their frames.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._view = memoryview(bytearray(RECEIVE_BYTES))
-        self._pending = bytearray()
-        self._descriptors: deque[int] = deque()
+    def __init__(self, pipe: int, rights: socket.socket) -> None:
+        self._pipe = pipe
+        self._rights = rights
+        self._pending = b""
         self._large: tuple[int, int, int] | None = None  # kind, serial, descriptors
         self._body: memoryview = memoryview(b"")
         self._filled = 0
@@ -93,26 +99,32 @@ class FrameReader:
         Raises
         ------
         BlockingIOError
-            If nothing is there and the socket does not block.
+            If nothing is there and the pipe does not block.
         FrameDamagedError
             If what came is no frame.
         """
         if self._large is not None:
             return self._receive_large()
-        received, ancillary, _, _ = self._connection.recvmsg_into([self._view], _ANCILLARY_BYTES)
-        if ancillary:
-            self._take_descriptors(ancillary)
-        if not received:
+        data = os.read(self._pipe, RECEIVE_BYTES)
+        if not data:
             return None
-        data = bytes(self._view[:received])
         if self._pending:
-            self._pending += data
-            data = bytes(self._pending)
-            self._pending.clear()
+            data = self._pending + data
+            self._pending = b""
         return self._split(data)
 
     def _split(self, data: bytes) -> list[Frame]:
         frames: list[Frame] = []
+        try:
+            self._split_into(frames, data)
+        except FrameDamagedError:
+            for _, _, _, rights in frames:
+                for descriptor in rights:
+                    os.close(descriptor)
+            raise
+        return frames
+
+    def _split_into(self, frames: list[Frame], data: bytes) -> None:
         position = 0
         end = len(data)
         while end - position >= HEADER_BYTES:
@@ -127,21 +139,16 @@ class FrameReader:
                     self._filled = end - start
                     self._body[: self._filled] = data[start:]
                     self._large = (kind, serial, descriptors)
-                    return frames
+                    return
                 break
             position = start + length
             rights = self._take(descriptors) if descriptors else []
             frames.append((kind, serial, data[start:position], rights))
         if position < end:
-            self._pending += data[position:]
-        return frames
+            self._pending = data[position:]
 
     def _receive_large(self) -> list[Frame] | None:
-        received, ancillary, _, _ = self._connection.recvmsg_into(
-            [self._body[self._filled :]], _ANCILLARY_BYTES
-        )
-        if ancillary:
-            self._take_descriptors(ancillary)
+        received = os.readv(self._pipe, [self._body[self._filled :]])
         if not received:
             return None
         self._filled += received
@@ -151,26 +158,32 @@ class FrameReader:
         body = self._body
         self._large = None
         self._body = memoryview(b"")
-        return [(kind, serial, body, self._take(descriptors))]
+        return [(kind, serial, body, self._take(descriptors) if descriptors else [])]
 
     def _take(self, count: int) -> list[int]:
-        if count > len(self._descriptors):
-            raise FrameDamagedError(f"{len(self._descriptors)} descriptors came, not {count}")
-        return [self._descriptors.popleft() for _ in range(count)]
-
-    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                received = array.array("i")
-                received.frombytes(data[: len(data) - len(data) % received.itemsize])
-                for descriptor in received:
-                    os.set_inheritable(descriptor, False)
-                    self._descriptors.append(descriptor)
-
-    def close(self) -> None:
-        """Close the descriptors that came without their frame."""
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        """Return the descriptors of a frame; they came before it did."""
+        found: list[int] = []
+        while len(found) < count:
+            try:
+                data, ancillary, _, _ = self._rights.recvmsg(
+                    1, _ANCILLARY_BYTES, socket.MSG_DONTWAIT
+                )
+            except OSError:
+                data, ancillary = b"", []
+            received = array.array("i")
+            for level, kind, more in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    received.frombytes(more[: len(more) - len(more) % received.itemsize])
+            for descriptor in received:
+                os.set_inheritable(descriptor, False)
+            found += received
+            if not data:
+                break
+        if len(found) != count:
+            for descriptor in found:
+                os.close(descriptor)
+            raise FrameDamagedError(f"{len(found)} descriptors came, not {count}")
+        return found
 
 
 def _room(length: int) -> memoryview:
@@ -183,115 +196,91 @@ def _room(length: int) -> memoryview:
 
 
 class FrameWriter:
-    """Writes frames to a socket; what does not fit into a non-blocking one waits in a queue.
+    """Writes frames to a pipe; what does not fit into a non-blocking one waits in a queue.
 
     Parameters
     ----------
-    connection : socket
+    pipe : int
         Where they go.
+    rights : socket
+        Where descriptors go, ahead of their frames.
 
     Notes
     -----
     Descriptors handed in stay the caller's; those that wait are duplicated.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, pipe: int, rights: socket.socket) -> None:
+        self._pipe = pipe
+        self._rights = rights
         self._waiting: deque[tuple[memoryview, list[int]]] = deque()
 
     @property
     def waiting(self) -> bool:
-        """Whether something waits for the socket to take it."""
+        """Whether something waits for the pipe to take it."""
         return bool(self._waiting)
 
     def send(
         self, kind: int, serial: int, payload: Sequence[Buffer], descriptors: Sequence[int] = ()
     ) -> int:
-        """Send a frame, or queue what the socket does not take; return its size in bytes."""
-        if not (descriptors or self._waiting):
-            length = sum(map(len, payload))
-            if length <= SMALL_BYTES:
-                data = b"".join((HEADER.pack(length, serial, kind, 0), *payload))
-                try:
-                    sent = self._connection.send(data)
-                except BlockingIOError:
-                    sent = 0
-                if sent < len(data):
-                    self._queue([memoryview(data)[sent:]], [], duplicate=False)
-                    if self._connection.gettimeout() is None:
-                        self.flush()
-                return length
-        parts = [memoryview(part).cast("B") for part in payload]
-        length = sum(len(part) for part in parts)
-        head = memoryview(HEADER.pack(length, serial, kind, len(descriptors)))
-        parts.insert(0, head)
-        owned = list(descriptors)
-        if self._waiting:
-            self._queue(parts, owned, duplicate=True)
-            return length
-        while parts:
-            some = owned[:DESCRIPTORS_A_MESSAGE]
-            # More descriptors than one message carries: a byte of the header carries the first.
-            vectors = [head[:1]] if len(owned) > len(some) else parts[:BUFFERS_A_MESSAGE]
+        """Send a frame, or queue what the pipe does not take; return its size in bytes."""
+        length = sum(map(len, payload))
+        if length <= SMALL_BYTES and not (descriptors or self._waiting):
+            data = b"".join((HEADER.pack(length, serial, kind, 0), *payload))
             try:
-                sent = self._connection.sendmsg(vectors, _ancillary(some))
+                sent = os.write(self._pipe, data)
             except BlockingIOError:
-                self._queue(parts, owned, duplicate=True)
-                return length
-            del owned[: len(some)]
-            if vectors[0] is not parts[0]:
-                head = head[1:]
-                parts[0] = head
-                continue
-            _drop(parts, sent)
+                sent = 0
+            if sent < len(data):
+                self._waiting.append((memoryview(data)[sent:], []))
+                self.flush()
+            return length
+        parts = [memoryview(part).cast("B") for part in payload]
+        length = sum(map(len, parts))
+        head = memoryview(HEADER.pack(length, serial, kind, len(descriptors)))
+        self._waiting.append((head, [os.dup(descriptor) for descriptor in descriptors]))
+        self._waiting.extend((part, []) for part in parts if len(part))
+        self.flush()
         return length
 
     def flush(self) -> None:
-        """Send what waits, as far as the socket takes it."""
-        while self._waiting:
-            part, descriptors = self._waiting[0]
+        """Send what waits, as far as the pipe takes it."""
+        try:
+            while self._waiting:
+                _, descriptors = self._waiting[0]
+                if descriptors:
+                    self._send_rights(descriptors)
+                # Up to the next frame that has descriptors of its own: those go first.
+                vectors = [self._waiting[0][0]]
+                for part, more in islice(self._waiting, 1, BUFFERS_A_MESSAGE):
+                    if more:
+                        break
+                    vectors.append(part)
+                self._drop(os.writev(self._pipe, vectors))
+        except BlockingIOError:
+            return
+
+    def _send_rights(self, descriptors: list[int]) -> None:
+        while descriptors:
             some = descriptors[:DESCRIPTORS_A_MESSAGE]
-            vector = part[:1] if len(descriptors) > len(some) else part
-            try:
-                sent = self._connection.sendmsg([vector], _ancillary(some))
-            except BlockingIOError:
-                return
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", some))]
+            self._rights.sendmsg([b"R"], rights)
             for descriptor in some:
                 os.close(descriptor)
             del descriptors[: len(some)]
-            if sent < len(part):
-                self._waiting[0] = (part[sent:], descriptors)
-            else:
-                self._waiting.popleft()
 
-    def _queue(self, parts: list[memoryview], descriptors: list[int], *, duplicate: bool) -> None:
-        kept = [os.dup(descriptor) for descriptor in descriptors] if duplicate else descriptors
-        for part in parts:
-            if len(part):
-                self._waiting.append((part, kept))
-                kept = []
+    def _drop(self, sent: int) -> None:
+        """Take the first `sent` bytes off the queue."""
+        while sent:
+            part, _ = self._waiting[0]
+            if sent < len(part):
+                self._waiting[0] = (part[sent:], [])
+                return
+            sent -= len(part)
+            self._waiting.popleft()
 
     def close(self) -> None:
         """Forget what waits."""
         while self._waiting:
             for descriptor in self._waiting.popleft()[1]:
                 os.close(descriptor)
-
-
-def _ancillary(descriptors: list[int]) -> list[tuple[int, int, array.array[int]]]:
-    if not descriptors:
-        return []
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-
-
-def _drop(parts: list[memoryview], sent: int) -> None:
-    """Remove the first `sent` bytes from `parts`."""
-    done = 0
-    for part in parts:
-        if sent < len(part):
-            break
-        sent -= len(part)
-        done += 1
-    del parts[:done]
-    if parts and sent:
-        parts[0] = parts[0][sent:]

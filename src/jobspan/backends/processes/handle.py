@@ -108,7 +108,9 @@ class Worker:
         self.number = launched.number
         self.name = f"process-{os.getpid()}-{launched.number}"
         self.idle_seconds = idle_seconds
-        self.connection = launched.connection
+        self.results = launched.results
+        self.batches = launched.batches
+        self._rights = launched.rights
         self.obituary = launched.obituary
         self.stderr = StderrTail(launched.stderr)
         self.cell = launched.cell
@@ -121,8 +123,8 @@ class Worker:
         self.batches_sent = 0
         # An exception such as KeyboardInterrupt may leave a frame half sent or half read.
         self.in_transfer = False
-        self._reader = FrameReader(self.connection)
-        self._writer = FrameWriter(self.connection)
+        self._reader = FrameReader(self.results, self._rights)
+        self._writer = FrameWriter(self.batches, self._rights)
         self._stdout = _stdout_identity()
         self._terms: Terms | None = None
         self.knowledge = Knowledge()
@@ -151,7 +153,7 @@ class Worker:
             self.tell(FrameKind.NEWS, news)
 
     def send(self, flight: Flight, payload: Sequence[Buffer], descriptors: Sequence[int]) -> bool:
-        """Send a batch; whether some of it waits for the socket to take it."""
+        """Send a batch; whether some of it waits for the pipe to take it."""
         self.batches_sent += 1
         flight.serial = self.batches_sent
         if self.knowledge.has_news:
@@ -257,16 +259,15 @@ class Worker:
         return True
 
     def close(self) -> None:
-        """Let go of it: a living worker leaves when it reads the end of its socket."""
+        """Let go of it: a living worker leaves when it reads the end of its pipe."""
         if self._closed:
             return
         self._closed = True
-        self._reader.close()
         self._writer.close()
         self.knowledge.close()
-        self.connection.close()
-        os.close(self.stderr.descriptor)
-        os.close(self.obituary)
+        self._rights.close()
+        for pipe in (self.batches, self.results, self.stderr.descriptor, self.obituary):
+            os.close(pipe)
         self.cell.close()
 
 

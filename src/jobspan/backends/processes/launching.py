@@ -40,7 +40,9 @@ class Launched(NamedTuple):
     """What the executor's side holds of a worker."""
 
     number: int
-    connection: socket.socket
+    batches: int
+    results: int
+    rights: socket.socket
     cell: Cell
     stderr: int
     obituary: int
@@ -105,27 +107,32 @@ def launch_worker() -> Launched:
         If no process can be started.
     """
     number = next(_numbers)
-    ours, theirs = socket.socketpair()
+    rights, their_rights = socket.socketpair()
+    batches_read, batches = os.pipe()
+    results, results_write = os.pipe()
     stderr, stderr_write = os.pipe()
     obituary, obituary_write = os.pipe()
     cell = new_cell()
+    ours = (batches, results, stderr, obituary)
+    theirs = (batches_read, results_write, stderr_write, cell, obituary_write)
     try:
         shared = Cell(cell)
         with own_stdout() as stdout:
-            _request_spawn(number, [theirs.fileno(), stdout, stderr_write, cell, obituary_write])
+            given = [batches_read, results_write, their_rights.fileno()]
+            _request_spawn(number, [*given, stdout, stderr_write, cell, obituary_write])
     except BaseException:
-        ours.close()
-        os.close(stderr)
-        os.close(obituary)
+        rights.close()
+        for descriptor in ours:
+            os.close(descriptor)
         raise
     finally:
-        theirs.close()
-        for descriptor in (stderr_write, obituary_write, cell):
+        their_rights.close()
+        for descriptor in theirs:
             os.close(descriptor)
-    ours.setblocking(False)
-    os.set_blocking(stderr, False)
-    os.set_blocking(obituary, False)
-    return Launched(number, ours, shared, stderr, obituary)
+    rights.setblocking(False)
+    for descriptor in ours:
+        os.set_blocking(descriptor, False)
+    return Launched(number, batches, results, rights, shared, stderr, obituary)
 
 
 class own_stdout:  # noqa: N801 - reads as a function

@@ -23,10 +23,6 @@ class Poller(Protocol):
         """Watch a descriptor."""
         ...
 
-    def modify(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor for something else."""
-        ...
-
     def unregister(self, fd: int, /) -> None:
         """Watch a descriptor no more."""
         ...
@@ -48,9 +44,6 @@ class _Selector:
 
     def register(self, fd: int, eventmask: int, /) -> None:
         self._selector.register(fd, _selector_events(eventmask))
-
-    def modify(self, fd: int, eventmask: int, /) -> None:
-        self._selector.modify(fd, _selector_events(eventmask))
 
     def unregister(self, fd: int, /) -> None:
         self._selector.unregister(fd)

@@ -18,5 +18,6 @@ class Request(IntEnum):
     """What is asked of the template."""
 
     SPAWN = 1
-    """Descriptors: the worker's socket, stdout, stderr, its cell, its obituary."""
+    """Descriptors: where batches come from, where results go, the socket for descriptors, stdout,
+    stderr, the cell, the obituary."""
     KILL = 2

@@ -34,7 +34,7 @@ class Staff:
     replacement : int or None
         After how many batches a worker gets no further one.
     handlers : sequence of callable
-        What is called when a worker's socket, its stderr, its obituary can be read.
+        What is called when a worker's results, its stderr, its obituary can be read.
     """
 
     def __init__(
@@ -114,18 +114,22 @@ class Staff:
         worker.load = 0
         self.free[worker] = None
         for descriptor, handler in (
-            (worker.connection.fileno(), self._on_frames),
+            (worker.results, self._on_frames),
             (worker.stderr.descriptor, self._on_stderr),
             (worker.obituary, self._on_obituary),
         ):
-            self._handlers[descriptor] = (handler, worker)
-            self._poller.register(descriptor, READABLE)
+            self._watch(descriptor, handler, worker)
         return worker
 
     def release(self, worker: Worker) -> None:
         """Strike a worker off the list; it is somebody else's afterwards, or nobody's."""
         del self._by_load[worker.load][worker]
-        for descriptor in (worker.connection.fileno(), worker.stderr.descriptor, worker.obituary):
+        for descriptor in (
+            worker.batches,
+            worker.results,
+            worker.stderr.descriptor,
+            worker.obituary,
+        ):
             self.disregard(descriptor)
 
     def dismiss(self, worker: Worker) -> None:
@@ -134,6 +138,13 @@ class Staff:
         worker.kill()
         worker.stderr.pump()
         worker.close()
+
+    def _watch(
+        self, descriptor: int, handler: Handler, worker: Worker, events: int = READABLE
+    ) -> None:
+        if descriptor not in self._handlers:
+            self._handlers[descriptor] = (handler, worker)
+            self._poller.register(descriptor, events)
 
     def disregard(self, descriptor: int) -> None:
         """Watch a descriptor no more."""
@@ -152,13 +163,17 @@ class Staff:
         self._waker.wake()
 
     def flush_later(self, worker: Worker) -> None:
-        """Send the rest of what waits for a worker as soon as its socket takes it."""
-        self._poller.modify(worker.connection.fileno(), READABLE | WRITABLE)
+        """Send the rest of what waits for a worker as soon as its pipe takes it."""
+        self._watch(worker.batches, self._on_room, worker, WRITABLE)
+
+    def _on_room(self, worker: Worker) -> None:
+        if not worker.flush():
+            self.disregard(worker.batches)
 
     def wait(self, seconds: float | None) -> bool:
         """Handle what workers sent, waiting for something; whether another thread called `wake`."""
         woken = False
-        for descriptor, events in self._poller.poll(seconds):
+        for descriptor, _ in self._poller.poll(seconds):
             found = self._handlers.get(descriptor)
             if found is None:
                 # The waker, or a worker that was buried a moment ago.
@@ -167,8 +182,5 @@ class Staff:
                     woken = True
                 continue
             handler, worker = found
-            if events & WRITABLE and not worker.flush():
-                self._poller.modify(descriptor, READABLE)
-            if events & ~WRITABLE:
-                handler(worker)
+            handler(worker)
         return woken

@@ -75,7 +75,7 @@ class Template:
 
     def _serve(self) -> bool:
         """Serve one request; False when the parent has gone."""
-        data, ancillary, _, _ = self._control.recvmsg(REQUEST.size, socket.CMSG_SPACE(5 * 4))
+        data, ancillary, _, _ = self._control.recvmsg(REQUEST.size, socket.CMSG_SPACE(7 * 4))
         if len(data) < REQUEST.size:
             return False
         request, number = REQUEST.unpack(data)
@@ -89,16 +89,16 @@ class Template:
         return True
 
     def _spawn(self, number: int, descriptors: list[int]) -> None:
-        obituary = descriptors[4]
+        *rest, obituary = descriptors
         try:
             process = os.fork()
         except OSError as error:
-            os.write(descriptors[2], f"jobspan: no worker can be started: {error}\n".encode())
+            os.write(descriptors[4], f"jobspan: no worker can be started: {error}\n".encode())
             os.write(obituary, OBITUARY.pack(error.errno or 1))
             process = -1
         if process == 0:
-            self._become_worker(*descriptors[:4])
-        for descriptor in descriptors[:4]:
+            self._become_worker(*rest)
+        for descriptor in rest:
             os.close(descriptor)
         if process < 0:
             os.close(obituary)
@@ -107,7 +107,9 @@ class Template:
         self._processes[number] = process
         self._obituaries[process] = obituary
 
-    def _become_worker(self, connection: int, stdout: int, stderr: int, cell: int) -> NoReturn:
+    def _become_worker(
+        self, batches: int, results: int, rights: int, stdout: int, stderr: int, cell: int
+    ) -> NoReturn:
         code = 1
         try:
             if self._prctl is not None:
@@ -122,8 +124,8 @@ class Template:
             os.dup2(stdout, 1)
             os.dup2(stderr, 2)
             self._control.detach()
-            _close_all_but({0, 1, 2, connection, cell})
-            code = run_worker(connection, cell)
+            _close_all_but({0, 1, 2, batches, results, rights, cell})
+            code = run_worker(batches, results, rights, cell)
         finally:
             os._exit(code)
 

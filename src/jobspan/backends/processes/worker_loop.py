@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import select
 import socket
-import struct
 import sys
 import time
 from collections import deque
@@ -46,13 +46,19 @@ class _CancelledError(BaseException):
     """The batch is not wanted any more."""
 
 
-def run_worker(descriptor: int, cell_descriptor: int) -> int:
-    """Run batches until the executor's side has gone, or nothing came for a long time."""
-    connection = socket.socket(fileno=descriptor)
-    connection.setblocking(True)
+def run_worker(batches: int, results: int, rights: int, cell_descriptor: int) -> int:
+    """Run batches until the executor's side has gone, or nothing came for a long time.
+
+    Parameters
+    ----------
+    batches, results, rights, cell_descriptor : int
+        The pipe that batches come from, the one that results go to, the socket for descriptors, and
+        the file of the cell.
+    """
+    os.set_blocking(batches, False)
     cell = Cell(cell_descriptor)
     os.close(cell_descriptor)
-    worker = _Worker(connection, cell)
+    worker = _Worker(batches, results, socket.socket(fileno=rights), cell)
     with suppress(ConnectionError):
         worker.run()
     run_exit_functions: Any = getattr(atexit, "_run_exitfuncs", None)
@@ -63,20 +69,25 @@ def run_worker(descriptor: int, cell_descriptor: int) -> int:
 
 
 class _Worker:
-    """Runs batches from a socket.
+    """Runs batches from a pipe.
 
     Parameters
     ----------
-    connection : socket
+    batches, results : int
         Where batches come from and results go to.
+    rights : socket
+        Where descriptors come from and go to.
     cell : Cell
         Where the executor's side reads what runs.
     """
 
-    def __init__(self, connection: socket.socket, cell: Cell) -> None:
-        self._connection = connection
-        self._reader = FrameReader(connection)
-        self._writer = FrameWriter(connection)
+    def __init__(self, batches: int, results: int, rights: socket.socket, cell: Cell) -> None:
+        rights.setblocking(True)
+        self._reader = FrameReader(batches, rights)
+        self._writer = FrameWriter(results, rights)
+        self._poll = select.poll()
+        self._poll.register(batches, select.POLLIN)
+        self._idle_milliseconds: float | None = None
         self._cell = cell
         self.streams = _Streams()
         self._frames: deque[Frame] = deque()
@@ -106,7 +117,9 @@ class _Worker:
             try:
                 frames = self._reader.receive()
             except BlockingIOError:
-                return  # the idle time is over
+                if not self._poll.poll(self._idle_milliseconds):
+                    return  # the idle time is over
+                continue
             if frames is None:
                 return
             self._frames.extend(frames)
@@ -117,10 +130,7 @@ class _Worker:
         os.environ.clear()
         os.environ.update(self._environment)
         sys.path[:] = path
-        seconds, fraction = divmod(idle_seconds, 1)
-        # The kernel wakes an idle worker: that needs no thread and no further call a batch.
-        limit = struct.pack("@ll", int(seconds), int(fraction * 1e6))
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._idle_milliseconds = idle_seconds * 1e3
 
     def _take_terms(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
         self._terms = terms = Terms(*pickle.loads(payload))

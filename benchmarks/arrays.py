@@ -94,7 +94,6 @@ CASES = [
             for name, how in _GENERATORS.items()
         },
         {"joblib": 0.1},
-        quick=_QUICK,
     ),
     *(
         Case(

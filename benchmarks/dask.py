@@ -152,6 +152,7 @@ CASES = [
             )
         },
         {"joblib": 0.4, "distributed": 1.1},
+        quick={"range(1000)": "range(400)"},
     ),
     Case(
         "dask: 20,000 no-op calls, automatic batches",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import textwrap
 
 from benchmarks.contest import Case, Contestant
+from benchmarks.peers import TIMED
 
 __all__ = ["CASES", "SETUP"]
 
-SETUP = '''
-import atexit, shutil, statistics, sys, tempfile, time
+SETUP = f'''
+{TIMED}
+import atexit, shutil, sys, tempfile
 folder = tempfile.mkdtemp(prefix="jobspan-bench-")
 atexit.register(shutil.rmtree, folder, ignore_errors=True)
 with open(folder + "/bench_functions.py", "w") as file:
@@ -32,16 +34,6 @@ def total(values):
 sys.path.insert(0, folder)
 import bench_functions
 place = folder + "/cache"
-
-def timed(function, times=7, loops=1):
-    """Return the median time of one loop."""
-    taken = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        for _ in range(loops):
-            function()
-        taken.append((time.perf_counter() - begin) / loops)
-    return statistics.median(taken)
 '''
 
 _LIBRARIES = {

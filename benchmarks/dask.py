@@ -9,11 +9,12 @@ from __future__ import annotations
 import textwrap
 
 from benchmarks.contest import Case, Contestant
+from benchmarks.peers import TIMED
 
 __all__ = ["CASES"]
 
 _CLUSTER = """
-import statistics, time, warnings
+import warnings
 import numpy as np
 from distributed import Client, LocalCluster
 warnings.simplefilter("ignore")
@@ -22,16 +23,6 @@ cluster = LocalCluster(
 )
 client = Client(cluster)
 client.wait_for_workers({workers})
-def noop(x): return None
-def timed(function, times=3, prepare=lambda: None):
-    taken = []
-    for number in range(times + 1):
-        prepare()
-        begin = time.perf_counter()
-        function()
-        if number:
-            taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
 """
 
 _LIBRARY = {
@@ -48,7 +39,7 @@ cluster.close()
 
 def _of(library: str, body: str, workers: int = 2) -> Contestant:
     head = _CLUSTER.format(workers=workers)
-    return Contestant(f"{_LIBRARY[library]}\n{head}\n{textwrap.dedent(body)}\n{_END}")
+    return Contestant(f"{_LIBRARY[library]}\n{TIMED}\n{head}\n{textwrap.dedent(body)}\n{_END}")
 
 
 def _both(body: str, workers: int = 2) -> dict[str, Contestant]:
@@ -68,7 +59,7 @@ _NESTED_FIRST = (
 def first():
     with parallel_config("dask", client=client):
         eight()
-seconds = timed(first)
+seconds = timed(first, times=3)
 """
 )
 
@@ -76,7 +67,7 @@ _NESTED_AGAIN = (
     _ARRAY
     + """
 with parallel_config("dask", client=client):
-    seconds = timed(eight)
+    seconds = timed(eight, times=3)
 """
 )
 
@@ -128,7 +119,7 @@ with parallel_config("dask", client=client):
 _RESULTS = """
 def make(value): return np.full(10_000_000, value, dtype=float)
 with parallel_config("dask", client=client):
-    seconds = timed(lambda: Parallel()(delayed(make)(i) for i in range(4)))
+    seconds = timed(lambda: Parallel()(delayed(make)(i) for i in range(4)), times=3)
 """
 
 CASES = [
@@ -138,7 +129,7 @@ CASES = [
             """
             with parallel_config("dask", client=client):
                 parallel = Parallel(batch_size=1)
-                seconds = timed(lambda: parallel(delayed(noop)(i) for i in range(1000)))
+                seconds = timed(lambda: parallel(delayed(noop)(i) for i in range(1000)), times=3)
             """
         )
         | {
@@ -146,7 +137,7 @@ CASES = [
                 "distributed",
                 """
                 seconds = timed(
-                    lambda: client.gather(client.map(noop, range(1000), pure=False))
+                    lambda: client.gather(client.map(noop, range(1000), pure=False)), times=3
                 )
                 """,
             )
@@ -159,7 +150,9 @@ CASES = [
         _both(
             """
             with parallel_config("dask", client=client):
-                seconds = timed(lambda: Parallel()(delayed(noop)(i) for i in range(20_000)))
+                seconds = timed(
+                    lambda: Parallel()(delayed(noop)(i) for i in range(20_000)), times=3
+                )
             """
         ),
         {"joblib": 0.3},
@@ -193,7 +186,7 @@ CASES = [
             """
             with parallel_config("dask", client=client):
                 seconds = timed(
-                    lambda: Parallel()(delayed(time.sleep)(0.01) for _ in range(1000))
+                    lambda: Parallel()(delayed(time.sleep)(0.01) for _ in range(1000)), times=3
                 )
             seconds /= 1000 * 0.01 / 8
             """,

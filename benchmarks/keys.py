@@ -5,21 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from benchmarks.contest import Case, Contestant
+from benchmarks.peers import TIMED
 
 __all__ = ["CASES"]
-
-_TIMED = """
-import statistics, time
-def timed(function, times={times}, loops={loops}):
-    function()
-    taken = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        for _ in range(loops):
-            function()
-        taken.append((time.perf_counter() - begin) / loops)
-    return statistics.median(taken)
-"""
 
 _HASHES = {
     "jobspan": "from jobspan import hash as digest",
@@ -34,12 +22,14 @@ _HASHES = {
 
 
 def _case(name: str, value: str, bounds: dict[str, float], times: int = 7, loops: int = 1) -> Case:
-    body = f"{textwrap.dedent(value)}\nseconds = timed(lambda: digest(value))"
-    timed = _TIMED.format(times=times, loops=loops)
+    body = (
+        f"{textwrap.dedent(value)}\n"
+        f"seconds = timed(lambda: digest(value), times={times}, loops={loops})"
+    )
     return Case(
         name,
         {
-            library: Contestant(f"{_HASHES[library]}\n{timed}\n{body}")
+            library: Contestant(f"{_HASHES[library]}\n{TIMED}\n{body}")
             for library in ("jobspan", *bounds)
         },
         bounds,
@@ -100,7 +90,7 @@ CASES = [
         "fingerprint of an unchanged function, second call on",
         {
             "jobspan": Contestant(
-                _TIMED.format(times=7, loops=5000)
+                TIMED
                 + textwrap.dedent(
                     """
                     import math
@@ -110,7 +100,7 @@ CASES = [
                         return x * SCALE
                     def function(x, y=1):
                         return helper(x) + math.sqrt(y)
-                    seconds = timed(lambda: fingerprint(function))
+                    seconds = timed(lambda: fingerprint(function), times=7, loops=5000)
                     """
                 )
             )

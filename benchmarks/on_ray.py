@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 
 from benchmarks.contest import Case, Contestant
+from benchmarks.peers import TIMED
 
 __all__ = ["CASES"]
 
@@ -32,23 +33,15 @@ STARTS = {
         """,
 }
 
-_COMMON = """
-import logging, os, statistics, time, warnings
+_COMMON = f"""
+{TIMED}
+import logging, os, warnings
 warnings.simplefilter("ignore")
 
 import ray
 def start(cpus):
     ray.init(address="local", num_cpus=cpus, include_dashboard=False,
              object_store_memory=1 << 30, logging_level="error", log_to_driver=False)
-def noop(x): return None
-def timed(function, times=5):
-    function()
-    taken = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
 """
 
 

@@ -18,13 +18,14 @@ __all__ = ["PROCESSES", "THREADS", "TIMED", "Way", "contestants", "joblib_like"]
 TIMED = """
 import statistics, time
 def noop(x): return None
-def timed(function, times=5):
+def timed(function, times=5, loops=1):
     function()
     taken = []
     for _ in range(times):
         begin = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - begin)
+        for _ in range(loops):
+            function()
+        taken.append((time.perf_counter() - begin) / loops)
     return statistics.median(taken)
 """
 

@@ -23,7 +23,7 @@ from jobspan.cores import cpu_count
 from jobspan.errors import BackendError
 from jobspan.outcomes import Failure, Outcome
 from jobspan.plans import Capabilities, Plan
-from jobspan.worker.context import entered
+from jobspan.worker.context import THREAD_VARIABLES, entered
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["JoblibStyleBackend", "JoblibStyleExecutor", "ParallelBackendBase"]
@@ -52,15 +52,7 @@ class ParallelBackendBase(metaclass=ABCMeta):
     uses_threads: ClassVar[bool] = False
     nesting_level: int | None = None
 
-    MAX_NUM_THREADS_VARS: ClassVar[list[str]] = [
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-        "NUMBA_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    ]
+    MAX_NUM_THREADS_VARS: ClassVar[list[str]] = list(THREAD_VARIABLES)
     TBB_ENABLE_IPC_VAR: ClassVar[str] = "ENABLE_IPC"
 
     def __init__(

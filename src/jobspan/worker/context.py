@@ -16,7 +16,18 @@ from jobspan.ambient import activated, replace_current
 from jobspan.bridging import Crossing, begin
 from jobspan.calls import CallContext, Initializer
 
-__all__ = ["Entrance", "entered", "prepare_process"]
+__all__ = ["THREAD_VARIABLES", "Entrance", "entered", "prepare_process"]
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What BLAS and OpenMP libraries read when they are loaded."""
 
 R = TypeVar("R")
 

@@ -21,21 +21,10 @@ from jobspan.calls import Call
 from jobspan.errors import TransportError
 from jobspan.transport.batches import BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
-from jobspan.worker.context import Entrance, prepare_process
+from jobspan.worker.context import THREAD_VARIABLES, Entrance, prepare_process
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["run_worker"]
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""What BLAS and OpenMP libraries read when they are loaded."""
 
 # Plain numbers, for they are looked up for every batch.
 _IDLE, _RUNNING, _ENCODING = int(Stage.IDLE), int(Stage.RUNNING), int(Stage.ENCODING)

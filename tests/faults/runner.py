@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.faults.faults import FAULTS
+from tests.faults.leftovers import MARK, left, marked
 
 __all__ = ["LIMIT_SECONDS", "Outcome", "Row", "rows", "run"]
 
@@ -30,11 +30,6 @@ LIMIT_SECONDS = 90
 
 INTERRUPT_SECONDS = 10
 """A program that is interrupted goes on within so many."""
-
-GONE_SECONDS = 8
-"""What a program started is gone so long after its end."""
-
-MARK = "JOBSPAN_FAULT_ROW"
 
 
 @dataclass(frozen=True)
@@ -117,10 +112,9 @@ def run(row: Row, server: Any, seed: int = 0) -> Outcome:
             said = errors.read()
         seconds = time.monotonic() - begin
         ended, problem = _verdict(output, code, said, row)
-        left = _left(mark, folder)
-        return Outcome(row, ended, seconds, problem or left)
+        return Outcome(row, ended, seconds, problem or left(mark, folder))
     finally:
-        for process in _marked(mark):
+        for process in marked(mark):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
@@ -190,37 +184,3 @@ def _verdict(output: str, code: int | str, said: str, row: Row) -> tuple[str, st
     if crashed or "resource_tracker" in said:
         return name, said[-1500:]
     return name, ""
-
-
-def _left(mark: str, folder: Path) -> str:
-    deadline = time.monotonic() + GONE_SECONDS
-    while processes := list(_marked(mark)):
-        if time.monotonic() > deadline:
-            texts = [_command_line(process) for process in processes]
-            return f"left processes: {texts}"
-        time.sleep(0.05)
-    temporary = [
-        str(path.relative_to(folder))
-        for path in (folder / "temp").rglob("*")
-        if path.is_file() or path.is_socket()
-    ]
-    temporary += [str(path) for path in (folder / "cache").rglob(".jobspan-tmp-*")]
-    segments = [path.name for path in Path("/dev/shm").glob("jobspan*")]
-    return f"left files: {temporary + segments}" if temporary or segments else ""
-
-
-def _marked(mark: str) -> Iterator[int]:
-    """Yield the processes that a row started, whoever their parents are."""
-    wanted = f"{MARK}={mark}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if state not in "ZX" and wanted in (entry / "environ").read_bytes():
-                    yield int(entry.name)
-
-
-def _command_line(process: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:150]
-    return str(process)

@@ -1,155 +1,61 @@
 """Random work under random faults for so long: ``python -m tests.soak.load BACKEND SECONDS``.
 
 Every result is compared with the plain loop's. Memory, threads, descriptors, processes and segments
-are counted as it goes: what grows from the second quarter to the last is a leak, and fails the run.
+are counted as it goes, and printed; the last line is the verdict.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import faulthandler
 import json
 import os
 import random
 import shutil
 import signal
-import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from tests.faults.leftovers import GONE_SECONDS, MARK, left
+from tests.soak.counting import Sample, Verdict, busyness
+from tests.soak.work import WORKS, dies_once, plain, reduced, same, stops_once
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config
 from jobspan.errors import JobspanWarning
 from jobspan.store import open_store
 from jobspan.testing.faults import FailingStore
 
-__all__ = ["Verdict", "soak"]
+__all__ = ["BACKENDS", "soak"]
+
+ROOT = Path(__file__).parents[2]
 
 HOUR = 3600.0
-GROWTH_MEGABYTES = 40
-"""What a run may grow by from its first quarter to its last: an allocator's whims, no leak."""
 
-GROWTH = {"threads": 4, "processes": 4, "descriptors": 64, "segments": 64}
-"""How many more there may be: segments are kept for the next buffer, 256 of them at most."""
+ROUND_SECONDS = 120
+"""A round that takes longer hangs, on a machine that does nothing else."""
 
+BACKENDS: dict[str, dict[str, Any]] = {
+    "sequential": {},
+    "threads": {},
+    "processes": {},
+    "dask": {"n_workers": 2},
+    "ray": {"ray_options": {"num_cpus": 2, "object_store_memory": 200 << 20}},
+}
 
-# --- the work: each a function of its arguments alone ------------------------------------------
+OWN_PROCESSES = ("processes", "dask", "ray")
+"""Where a call may kill its worker."""
 
-
-def small(x, seed):
-    return x * 31 + seed
-
-
-def text(x, seed):
-    return {"x": x, "text": "abc" * (seed % 400), "list": list(range(seed % 50))}
-
-
-def array(x, seed):
-    return np.full(1 + seed % 60_000, x, dtype=float)
-
-
-def reduced(values, x):
-    return float(values.sum()) + x
-
-
-def slow(x, seed):
-    time.sleep((seed % 20) / 1000)
-    return x
-
-
-def raises(x, seed):
-    if (x + seed) % 5 == 0:
-        raise ValueError(f"{x} of {seed}")
-    return x
-
-
-def nested(x, seed):
-    return sum(Parallel(n_jobs=2)(delayed(small)(y, seed) for y in range(x % 4)))
-
-
-def dies_once(x, seed, folder):
-    """Kill the worker the first time; only where workers are processes."""
-    mark = Path(folder, f"{seed}-{x}")
-    if (x + seed) % 17 == 0 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x + seed
-
-
-@dataclass
-class Sample:
-    """What is counted at one moment."""
-
-    seconds: float
-    megabytes: float
-    threads: int
-    descriptors: int
-    processes: int
-    segments: int
-
-
-@dataclass
-class Verdict:
-    """How a soak ended."""
-
-    backend: str
-    seconds: float
-    rounds: int = 0
-    calls: int = 0
-    failures: int = 0
-    samples: list[Sample] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def figures(self) -> dict[str, Any]:
-        """Return what is worth noting."""
-        first, last = self.quarters()
-        return {
-            "backend": self.backend,
-            "seconds": round(self.seconds),
-            "rounds": self.rounds,
-            "calls": self.calls,
-            "faults": self.failures,
-            "megabytes": [round(first.megabytes), round(last.megabytes)],
-            "threads": [first.threads, last.threads],
-            "descriptors": [first.descriptors, last.descriptors],
-            "processes": [first.processes, last.processes],
-            "segments": [first.segments, last.segments],
-            "problems": self.problems,
-        }
-
-    def quarters(self) -> tuple[Sample, Sample]:
-        """Return the medians of the second quarter and of the last: the first one is warming up."""
-        quarter = max(1, len(self.samples) // 4)
-        return _median(self.samples[quarter : 2 * quarter] or self.samples), _median(
-            self.samples[-quarter:]
-        )
-
-    def judge(self) -> None:
-        """Note what has grown."""
-        first, last = self.quarters()
-        if last.megabytes > first.megabytes + GROWTH_MEGABYTES:
-            self.problems.append(f"memory: {first.megabytes:.0f} -> {last.megabytes:.0f} MB")
-        for name, growth in GROWTH.items():
-            before, after = getattr(first, name), getattr(last, name)
-            if after > before + growth:
-                self.problems.append(f"{name}: {before} -> {after}")
-
-
-def _median(samples: list[Sample]) -> Sample:
-    values = (
-        statistics.median([getattr(sample, name) for sample in samples])
-        for name in Sample.__dataclass_fields__
-    )
-    seconds, megabytes, *counts = values
-    return Sample(seconds, megabytes, *map(int, counts))
+ENDS_CALLS = ("processes", "ray")
+"""Where `task_timeout` ends a worker that stopped."""
 
 
 class Flaky:
@@ -166,7 +72,7 @@ class Flaky:
         return None
 
 
-def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None = None) -> Verdict:
+def soak(backend: str, seconds: float, seed: int) -> Verdict:
     """Work for so many seconds.
 
     Parameters
@@ -177,8 +83,6 @@ def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None
         How long.
     seed : int
         For everything that is random.
-    options : dict, optional
-        Of the backend.
     """
     chance = random.Random(seed)
     folder = tempfile.mkdtemp(prefix="jobspan-soak-")
@@ -190,12 +94,21 @@ def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None
     warnings.simplefilter("ignore", JobspanWarning)
     warnings.filterwarnings("ignore", message=".*tasks")  # results that nobody takes
     try:
-        with parallel_config(backend=backend, **(options or {})):
-            Parallel(n_jobs=2)(delayed(small)(x, 0) for x in range(8))
+        with parallel_config(backend=backend, **BACKENDS[backend]):
+            Parallel(n_jobs=2)(delayed(abs)(x) for x in range(8))
+            begin = time.monotonic()  # a cluster has started
             while (passed := time.monotonic() - begin) < seconds:
                 if not verdict.samples or passed - verdict.samples[-1].seconds > seconds / 80:
-                    verdict.samples.append(_sample(passed))
-                problem = _round(chance, backend, memory, shaky, folder, verdict)
+                    verdict.samples.append(Sample.taken(passed))
+                    print(json.dumps(asdict(verdict.samples[-1])), flush=True)
+                verdict.busiest = max(verdict.busiest, busyness())
+                faulthandler.dump_traceback_later(ROUND_SECONDS * busyness(), exit=True)
+                plan = _Round(chance, backend, folder)
+                if chance.random() < 0.05:
+                    verdict.count("Ctrl-C")
+                    problem = _interrupted(chance.uniform(0.0, 0.3), plan, memory, shaky, verdict)
+                else:
+                    problem = plan.run(memory, shaky, verdict)
                 if problem:
                     verdict.problems.append(f"round {verdict.rounds}: {problem}")
                     break
@@ -203,122 +116,148 @@ def soak(backend: str, seconds: float, seed: int, options: dict[str, Any] | None
                 if verdict.rounds % 20 == 0:
                     memory.reduce_size(items_limit=50)
     finally:
-        verdict.failures += flaky.failed
+        faulthandler.cancel_dump_traceback_later()
+        if flaky.failed:
+            verdict.count("store", flaky.failed)
         verdict.seconds = time.monotonic() - begin
         shutil.rmtree(folder, ignore_errors=True)
     verdict.judge()
     return verdict
 
 
-def _round(
-    chance: random.Random,
-    backend: str,
-    memory: Memory,
-    shaky: Memory,
-    folder: str,
-    verdict: Verdict,
+class _Round:
+    """One call of `Parallel`, everything about it random."""
+
+    def __init__(self, chance: random.Random, backend: str, folder: str) -> None:
+        self.count = chance.choice([0, 1, 2, 5, 20, 60])
+        self.seed = chance.randrange(1000)
+        self.work = chance.choice(WORKS)
+        self.fault = ""
+        self.settings: dict[str, Any] = {
+            "n_jobs": 2,
+            "batch_size": chance.choice(["auto", 1, 7]),
+            "on_error": "return",
+            "return_as": chance.choice(["list", "list", "generator"]),
+            "max_nbytes": chance.choice([1000, "1M", None]),
+        }
+        self.rest: tuple[Any, ...] = (self.seed,)
+        dice = chance.random()
+        if dice < 0.1 and backend in OWN_PROCESSES:
+            self._break("SIGKILL", dies_once, folder)
+        elif dice < 0.12 and backend in ENDS_CALLS:
+            self._break("SIGSTOP", stops_once, folder)
+            self.count = min(self.count, 20)
+            self.settings["task_timeout"] = 3 * busyness()
+        elif dice > 0.9:
+            self.settings["task_timeout"] = 20 * busyness()
+        self.store = chance.choice(["", "", "memory", "shaky"])
+        self.shares = chance.random() < 0.2
+        self.abandons = chance.random() < 0.2
+
+    def _break(self, fault: str, work: Any, folder: str) -> None:
+        self.fault = fault
+        self.work = work
+        self.rest = (self.seed, folder)
+        self.settings["retries"] = 3
+
+    def __str__(self) -> str:
+        return f"{self.work.__name__} {self.count} {self.seed} {self.settings} {self.store}"
+
+    def run(self, memory: Memory, shaky: Memory, verdict: Verdict) -> str:
+        """Call `Parallel`; say what is wrong with its results, "" where nothing is."""
+        function: Any = self.work
+        if self.store and not self.fault and self.work.__name__ != "nested":
+            function = (memory if self.store == "memory" else shaky).cache(self.work)
+        parallel = Parallel(**self.settings)
+        if self.shares:
+            shared = np.arange(20_000.0)
+            expected = [float(shared.sum()) + x for x in range(self.count)]
+            results = list(parallel(delayed(reduced)(shared, x) for x in range(self.count)))
+        else:
+            if self.fault:
+                verdict.count(self.fault, sum((x + self.seed) % 17 == 0 for x in range(self.count)))
+            expected = [plain(self.work, x, self.seed) for x in range(self.count)]
+            results = parallel(delayed(function)(x, *self.rest) for x in range(self.count))
+            if self.settings["return_as"] == "generator" and self.abandons:
+                taken = [value for value, _ in zip(results, range(3), strict=False)]
+                results.close()
+                results, expected = taken, expected[: len(taken)]
+                verdict.count("left half way")
+            results = list(results)
+        verdict.results += len(results)
+        if len(results) != len(expected):
+            return f"{len(results)} results of {len(expected)}: {self}"
+        for x, (found, wanted) in enumerate(zip(results, expected, strict=True)):
+            if not same(found, wanted):
+                return f"{x}: {found!r:.1000}, not {wanted!r:.100}: {self}"
+        if any(isinstance(result, TaskFailure) for result in results):
+            verdict.count("exception")
+        return ""
+
+
+def _interrupted(
+    seconds: float, plan: _Round, memory: Memory, shaky: Memory, verdict: Verdict
 ) -> str:
-    """Run one call of `Parallel` at random; say what is wrong with its results."""
-    count = chance.choice([0, 1, 2, 5, 20, 60])
-    seed = chance.randrange(1000)
-    works = [small, text, array, slow, raises, nested]
-    kills = backend != "threads" and chance.random() < 0.1
-    work = dies_once if kills else chance.choice(works)
-    settings: dict[str, Any] = {
-        "n_jobs": 2,
-        "batch_size": chance.choice(["auto", 1, 7]),
-        "on_error": "return",
-        "return_as": chance.choice(["list", "list", "generator"]),
-        "max_nbytes": chance.choice([1000, "1M", None]),
-    }
-    rest: tuple[Any, ...] = (seed,)
-    if kills:
-        settings["retries"] = 3
-        rest = (seed, folder)
-        verdict.failures += 1
-    elif chance.random() < 0.1:
-        settings["task_timeout"] = 20
-    expected = [(x + seed) if kills else _plain(work, x, seed) for x in range(count)]
-    function = work
-    if not kills and work is not nested and chance.random() < 0.5:
-        function = chance.choice([memory, shaky]).cache(work)
-    shared = np.arange(20_000.0)
-    parallel = Parallel(**settings)
-    if chance.random() < 0.2:
-        expected = [float(shared.sum()) + x for x in range(count)]
-        results = list(parallel(delayed(reduced)(shared, x) for x in range(count)))
-    else:
-        results = parallel(delayed(function)(x, *rest) for x in range(count))
-        if settings["return_as"] == "generator" and chance.random() < 0.2:
-            taken = [value for value, _ in zip(results, range(3), strict=False)]
-            results.close()
-            results, expected = taken, expected[: len(taken)]
-        results = list(results)
-    verdict.calls += len(results)
-    if len(results) != len(expected):
-        return f"{len(results)} results of {len(expected)} for {work.__name__} {settings}"
-    for x, (found, wanted) in enumerate(zip(results, expected, strict=True)):
-        if not _same(found, wanted):
-            return f"{work.__name__}({x}, {seed}): {found!r:.300}, not {wanted!r:.100} {settings}"
-    if any(isinstance(result, TaskFailure) for result in results):
-        verdict.failures += 1
-    return ""
+    """Run a round; somebody types Ctrl-C so many seconds later, if it still runs."""
+    typed = threading.Event()
 
+    def type_it() -> None:
+        typed.set()
+        os.kill(os.getpid(), signal.SIGINT)
 
-def _plain(work: Any, x: int, seed: int) -> Any:
+    timer = threading.Timer(seconds, type_it)
+    timer.start()
     try:
-        return work(x, seed)
-    except ValueError as error:
-        return error
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, ValueError):
-        return isinstance(found, TaskFailure) and str(found.exception) == str(wanted)
-    if isinstance(wanted, np.ndarray):
-        return isinstance(found, np.ndarray) and np.array_equal(found, wanted)
-    return type(found) is type(wanted) and bool(found == wanted)
-
-
-def _sample(passed: float) -> Sample:
-    gc.collect()
-    process = psutil.Process()
-    children = process.children(recursive=True)
-    megabytes = process.memory_info().rss / 1e6
-    for child in children:
         try:
-            megabytes += child.memory_info().rss / 1e6
-        except psutil.Error:
-            continue
-    segments = sum(
-        os.path.realpath(path).startswith("/memfd:jobspan")
-        for path in Path("/proc/self/fd").iterdir()
-    )
-    return Sample(
-        passed,
-        megabytes,
-        threading.active_count(),
-        process.num_fds(),
-        len(children),
-        segments,
-    )
+            return plan.run(memory, shaky, verdict)
+        finally:
+            timer.cancel()
+            timer.join()
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        if not typed.is_set():
+            raise
+        return ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.load")
-    parser.add_argument("backend", choices=["threads", "processes", "dask", "ray"])
+    parser.add_argument("backend", choices=list(BACKENDS))
     parser.add_argument("seconds", type=float, nargs="?", default=HOUR)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--inside", action="store_true", help="do not look for what is left behind")
     given = parser.parse_args()
-    seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
-    options: dict[str, Any] = {}
-    if given.backend == "ray":
-        options = {"ray_options": {"num_cpus": 2, "object_store_memory": 200 << 20}}
-    elif given.backend == "dask":
-        options = {"n_workers": 2}
-    verdict = soak(given.backend, given.seconds, seed, options)
-    print(json.dumps({"seed": seed, **verdict.figures()}))
+    if given.seed is None:
+        given.seed = random.SystemRandom().randrange(10**6)
+    return inside(given) if given.inside else outside(given)
+
+
+def inside(given: argparse.Namespace) -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    verdict = soak(given.backend, given.seconds, given.seed)
+    print(json.dumps({"seed": given.seed, **verdict.figures()}), flush=True)
     return 1 if verdict.problems else 0
+
+
+def outside(given: argparse.Namespace) -> int:
+    """Run it in a program of its own, and see that nothing is there after it."""
+    mark = uuid.uuid4().hex
+    folder = Path(tempfile.mkdtemp(prefix="js-", dir="/tmp"))  # Ray's sockets want short names
+    (folder / "temp").mkdir()
+    environment = {**os.environ, MARK: mark, "TMPDIR": str(folder / "temp")}
+    if given.backend == "ray":
+        environment["RAY_TMPDIR"] = str(folder / "ray")
+        (folder / "ray").mkdir()
+    command = [sys.executable, "-m", "tests.soak.load", given.backend, str(given.seconds)]
+    command += ["--seed", str(given.seed), "--inside"]
+    try:
+        code = subprocess.call(command, env=environment, cwd=ROOT)
+        behind = left(mark, folder, GONE_SECONDS * busyness())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if behind:
+        print(behind, file=sys.stderr)
+    return code or (1 if behind else 0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import time
 
 from tests.faults.faults import FAULTS
-from tests.faults.runner import ROOT, Outcome, rows, run
+from tests.faults.runner import ROOT, Outcome, reason_why_not, rows, run
 
 from jobspan.testing.servers import Moto
 
@@ -28,6 +28,9 @@ def main() -> int:
     begin = time.monotonic()
     with Moto() as server:
         for number, row in enumerate(chosen):
+            if reason := reason_why_not(row):
+                print(f"skip {row!s:60} {reason}", flush=True)
+                continue
             outcome = run(row, server, seed=number)
             outcomes.append(outcome)
             mark = "ok  " if not outcome.problem else "FAIL"

@@ -44,6 +44,8 @@ class FaultSpec:
         What the proxy before the store does to requests.
     latency : float
         Seconds for which it holds each of them back.
+    clock : bool
+        Whether the program has a wall clock that it can set.
     environment : dict
         Environment variables of the program.
     scene : str
@@ -61,6 +63,7 @@ class FaultSpec:
     mounts: tuple[str, ...] = ()
     proxy: tuple[dict[str, Any], ...] = ()
     latency: float = 0.0
+    clock: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     scene: str = "calls"
 
@@ -135,19 +138,6 @@ def open_all() -> None:
         for descriptor in opened:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-def jump_clock() -> None:
-    """Let this process's wall clock jump to and fro from here on, by a day."""
-    real = time.time
-    if getattr(real, "jumps", False):
-        return
-
-    def jumping() -> float:
-        return real() + (86400 if int(time.monotonic() * 5) % 2 else -86400)
-
-    jumping.jumps = True
-    time.time = jumping
 
 
 def exit_in_thread() -> None:
@@ -247,11 +237,10 @@ FAULTS: dict[str, FaultSpec] = {
         stores=("none", "disk"),
     ),
     "clock jumps": FaultSpec(
-        "wall clocks jump by a day, to and fro, in the program and its workers",
-        jump_clock,
-        always=True,
+        "the wall clock of the program and its workers is set by a day, to and fro",
+        clock=True,
         scene="clocks",
-        backends=("threads", "processes"),
+        backends=("threads", "processes", "dask"),
         stores=STORES,
     ),
     "program suspended": FaultSpec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -20,8 +21,10 @@ from typing import Any
 
 from tests.faults.faults import FAULTS
 from tests.faults.leftovers import MARK, left, marked
+from tests.faults.wall_clock import WallClock
+from tests.faults.wall_clock import reason_why_not as no_clock
 
-__all__ = ["LIMIT_SECONDS", "Outcome", "Row", "rows", "run"]
+__all__ = ["LIMIT_SECONDS", "Outcome", "Row", "reason_why_not", "rows", "run"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +67,24 @@ def rows() -> list[Row]:
     ]
 
 
+def reason_why_not(row: Row) -> str:
+    """Return why a row cannot run here; "" where it can."""
+    spec = FAULTS[row.fault]
+    if spec.clock and (reason := no_clock()):
+        return reason
+    if spec.mounts and not _may_mount():
+        return "this user may not mount a small disk (unshare -m)"
+    return ""
+
+
+@functools.cache
+def _may_mount() -> bool:
+    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /dev/shm"]
+    return shutil.which("unshare") is not None and not subprocess.call(
+        command, stderr=subprocess.DEVNULL
+    )
+
+
 def run(row: Row, server: Any, seed: int = 0) -> Outcome:
     """Run a row.
 
@@ -97,6 +118,8 @@ def run(row: Row, server: Any, seed: int = 0) -> Outcome:
         # Ray's sockets lie in its temporary folder, and their names have to be short.
         environment["RAY_TMPDIR"] = environment["TMPDIR"] = f"/tmp/jf{mark[:8]}"
         Path(environment["TMPDIR"]).mkdir()
+    if spec.clock:
+        environment |= WallClock(folder).environment
     command = [sys.executable, "-m", "tests.faults.scene", json.dumps(told)]
     places = {"CACHE": told["cache"], "TEMP": environment["TMPDIR"]}
     if spec.mounts:

@@ -6,6 +6,7 @@ The last line of its output says how it ended.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import warnings
 from pathlib import Path
 
 from tests.faults.faults import FAULTS
+from tests.faults.wall_clock import own_clock, set_clock
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config
 from jobspan.errors import JobspanWarning
@@ -30,7 +32,7 @@ DOOMED = 7
 def work(x, fault, folder):
     """Return a value that depends on `x`; let the fault happen where it is its turn."""
     spec = FAULTS[fault]
-    if spec.in_call is not None and (x == DOOMED or spec.scene == "clocks"):
+    if spec.in_call is not None and x == DOOMED:
         mark = Path(folder, "happened")
         if spec.always or not mark.exists():
             mark.touch()
@@ -141,8 +143,26 @@ def arrays_without_memory(row):
 
 
 def clocks(row):
-    row.spec.in_call()
-    return calls(row)
+    """The clock is set ten times a second, while calls run and entries are written and read."""
+    clock = own_clock()
+    ended = threading.Event()
+
+    def jump():
+        for days in itertools.cycle((1, -1)):
+            set_clock(clock, days * 86400)
+            if ended.wait(0.1):
+                return
+
+    thread = threading.Thread(target=jump)
+    before = time.time()
+    thread.start()
+    try:
+        while abs(time.time() - before) < 80000:
+            time.sleep(0.001)
+        return calls(row)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def suspended(row):

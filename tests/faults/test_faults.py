@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
-from tests.faults.faults import FAULTS
-from tests.faults.runner import Row, rows, run
+from tests.faults.runner import Row, reason_why_not, rows, run
 
 QUICK = [
     Row("SIGKILL, retried", "processes", "disk"),
@@ -37,17 +33,10 @@ def test_the_quick_rows_are_rows_of_the_matrix():
     assert set(QUICK) <= set(rows())
 
 
-def _mounts_are_allowed():
-    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /dev/shm"]
-    return shutil.which("unshare") is not None and not subprocess.call(
-        command, stderr=subprocess.DEVNULL
-    )
-
-
 @pytest.mark.parametrize("row", QUICK, ids=str)
 def test_row(row, request):
-    if FAULTS[row.fault].mounts and not _mounts_are_allowed():
-        pytest.skip("this user may not mount a small disk (unshare -m)")
+    if reason := reason_why_not(row):
+        pytest.skip(reason)
     server = request.getfixturevalue("moto_server") if row.store == "s3" else None
     outcome = run(row, server, seed=5)
     assert not outcome.problem, outcome.problem

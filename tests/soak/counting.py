@@ -6,35 +6,66 @@ import gc
 import os
 import statistics
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 __all__ = ["Sample", "Verdict", "busyness"]
 
-GROWTH = {"megabytes": 40, "threads": 4, "processes": 4, "descriptors": 64, "segments": 64}
-"""What a run may grow by from its second quarter to its last: an allocator's whims, no leak.
+GROWTH = {
+    "megabytes": 40,
+    "worker_megabytes": 40,
+    "threads": 2,
+    "processes": 2,
+    "descriptors": 6,
+    "worker_descriptors": 6,
+    "segments": 64,
+    "worker_segments": 64,
+}
+"""What there may be more of in the last quarter than in the second.
 
-Segments are kept for the next buffer, 256 of them at most, and each has its descriptor.
+Memory: an allocator's whims, no leak. Segments: those of 60 results are kept for the next ones.
 """
 
-WARM_SECONDS = 600
-WARMING_MEGABYTES = 20
-"""What each worker may grow by besides in a shorter run: it imports, and fills its caches."""
+ENGINES = ("gcs_server", "raylet/raylet", "ray/autoscaler", "ray/dashboard", "log_monitor", "Agent")
+"""What stands in the command lines of Ray's own processes, which keep note of past tasks."""
+
+
+class Sizes(NamedTuple):
+    """What one process takes."""
+
+    megabytes: float
+    """That it shares with nobody."""
+    descriptors: int
+    """Segments not counted."""
+    segments: int
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Sizes:
+        """Measure."""
+        memory = process.memory_info()
+        files = [os.path.realpath(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+        segments = sum(path.startswith("/memfd:jobspan") for path in files)
+        return cls((memory.rss - memory.shared) / 1e6, len(files) - segments, segments)
 
 
 @dataclass
 class Sample:
-    """What is counted at one moment, in the program and all that it started."""
+    """What is counted at one moment: of the program, and the most that a worker has."""
 
     seconds: float
     megabytes: float
-    threads: int
     descriptors: int
-    processes: int
     segments: int
+    worker_megabytes: float
+    worker_descriptors: int
+    worker_segments: int
+    threads: int
+    processes: int
 
     @classmethod
     def taken(cls, seconds: float) -> Sample:
@@ -42,24 +73,17 @@ class Sample:
         gc.collect()
         process = psutil.Process()
         children = process.children(recursive=True)
-        return cls(
-            round(seconds, 1),
-            round(sum(map(_megabytes, [process, *children])), 1),
-            threading.active_count(),
-            process.num_fds(),
-            len(children),
-            sum(
-                os.path.realpath(path).startswith("/memfd:jobspan")
-                for path in Path("/proc/self/fd").iterdir()
-            ),
-        )
+        workers = [Sizes(0.0, 0, 0), *_sizes_of_workers(children)]
+        most = Sizes(*map(max, zip(*workers, strict=True)))
+        own = Sizes.of(process)
+        return cls(round(seconds, 1), *own, *most, threading.active_count(), len(children))
 
 
-def _megabytes(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().pss) / 1e6  # what is shared counts once
-    except psutil.Error:
-        return 0.0
+def _sizes_of_workers(children: list[psutil.Process]) -> Iterator[Sizes]:
+    for child in children:
+        with suppress(psutil.Error, OSError):  # it ends
+            if not any(name in " ".join(child.cmdline()) for name in ENGINES):
+                yield Sizes.of(child)
 
 
 @dataclass
@@ -89,7 +113,7 @@ class Verdict:
             "results": self.results,
             "faults": self.faults,
             "busiest": round(self.busiest, 1),
-            **{name: [first[name], last[name]] for name in GROWTH},
+            **{name: [round(each[name]) for each in (first, last)] for name in GROWTH},
             "problems": self.problems,
         }
 
@@ -105,17 +129,13 @@ class Verdict:
         first, last = self.quarters()
         for name, growth in GROWTH.items():
             before, after = getattr(first, name), getattr(last, name)
-            warming = name == "megabytes" and self.seconds < WARM_SECONDS
-            if after > before + growth + warming * WARMING_MEGABYTES * last.processes:
-                self.problems.append(f"{name}: {before} -> {after}")
+            if after > before + growth:
+                self.problems.append(f"{name}: {before:.0f} -> {after:.0f}")
 
 
 def _median(samples: list[Sample]) -> Sample:
-    seconds, megabytes, *counts = (
-        statistics.median([getattr(sample, name) for sample in samples])
-        for name in Sample.__dataclass_fields__
-    )
-    return Sample(seconds, round(megabytes), *map(int, counts))
+    names = Sample.__dataclass_fields__
+    return Sample(*(statistics.median([getattr(each, name) for each in samples]) for name in names))
 
 
 def busyness() -> float:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,25 @@ print(results, failure.kind.value, "memory" in str(failure.exception).lower())
 def test_actor_out_of_memory(run_driver: Callable[..., str]) -> None:
     """Ray ends a worker before the machine's memory does; only its call is lost, and says why."""
     assert run_driver(HUNGRY, 80).splitlines()[-1] == "[0, 1, 3] lost True"
+
+
+def die_soon(seconds: float) -> float:
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return seconds
+
+
+def test_a_worker_that_dies_as_all_is_cancelled_takes_nothing_of_the_next_call(
+    cluster: Any,
+) -> None:
+    with parallel_config(backend="ray"):
+        for pause in (0.0, 0.03, 0.06):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # calls have been cancelled
+                results = Parallel(n_jobs=2, return_as="generator", batch_size=1)(
+                    delayed(function)(seconds)
+                    for function, seconds in [(abs, 1.0), (die_soon, pause), (time.sleep, 5.0)]
+                )
+                assert next(results) == 1.0
+                results.close()
+            assert Parallel(n_jobs=2)(delayed(abs)(-x) for x in range(8)) == list(range(8))

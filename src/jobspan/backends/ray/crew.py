@@ -79,6 +79,10 @@ class Member:
             self.refs.remove(ref)
             self.alone = False
 
+    def doubt(self) -> None:
+        """Have it asked whether it lives before it is sent work."""
+        self.heard = min(self.heard, time.monotonic() - 2 * FRESH_SECONDS)
+
     def ask(self) -> None:
         """Ask whether it lives, unless it was heard of just now."""
         if self.actor is None or self.ready is not None:

@@ -229,7 +229,9 @@ class Staff:
         )
         for member in self._members[:]:
             for ref in ended:
-                member.settle(ref)
+                if ref in member.refs:
+                    member.settle(ref)
+                    member.doubt()  # nobody looks at this reply, which may be that it died
             if member.refs and member.actor is None:
                 member.kill()
                 member.refs.clear()

@@ -209,9 +209,9 @@ def _interrupted(
         os.kill(os.getpid(), signal.SIGINT)
 
     timer = threading.Timer(seconds, type_it)
-    timer.start()
     try:
         try:
+            timer.start()
             return plan.run(memory, shaky, verdict)
         finally:
             timer.cancel()

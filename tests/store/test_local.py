@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -173,3 +174,15 @@ def test_files_can_be_shared_by_a_group(store):
     finally:
         os.umask(previous)
     assert Path(store.local_path("a/b")).stat().st_mode & 0o777 == 0o664
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_interrupts_leave_no_file_open(tmp_path):
+    """What stays open stays locked, and whoever wants the same result would wait for it."""
+    program = Path(__file__).with_name("interrupted.py")
+    command = [sys.executable, str(program), str(tmp_path / "store"), "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    interrupts, left_open = json.loads(done.stdout)
+    assert interrupts > 100
+    assert left_open == []

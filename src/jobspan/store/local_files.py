@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 
+from jobspan.descriptors import opened
 from jobspan.errors import StoreError
 from jobspan.store.names import RESERVED_PREFIX
 from jobspan.store.protocol import Data, Token
@@ -53,21 +54,21 @@ def open_to_read(path: str) -> int:
     """
     if _NO_ACCESS_TIME:
         try:
-            return os.open(path, _READ_FLAGS | _NO_ACCESS_TIME)
+            return opened(path, _READ_FLAGS | _NO_ACCESS_TIME)
         except PermissionError:
             pass
-    return os.open(path, _READ_FLAGS)
+    return opened(path, _READ_FLAGS)
 
 
 def write_temporary(path: str, data: Data) -> tuple[str, Token]:
     """Write a temporary file beside `path`; its own path, and the token it will have."""
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
-    try:
-        descriptor = _open_in_folder(temporary, folder, _WRITE_FLAGS)
-    except (FileExistsError, NotADirectoryError):
-        raise _path_taken(path) from None
     with removed_on_error(temporary):
+        try:
+            descriptor = _open_in_folder(temporary, folder, _WRITE_FLAGS)
+        except (FileExistsError, NotADirectoryError):
+            raise _path_taken(path) from None
         try:
             _fill(descriptor, data)
             if os.utime in os.supports_fd:
@@ -167,11 +168,11 @@ def token_of(path: str) -> Token | None:
 def _open_in_folder(path: str, folder: str, flags: int) -> int:
     for _ in range(8):
         try:
-            return os.open(path, flags, 0o666)
+            return opened(path, flags)
         except FileNotFoundError:
             # Again and again, for a sweep may remove the folder while it is still empty.
             _make_folder(folder)
-    return os.open(path, flags, 0o666)
+    return opened(path, flags)
 
 
 def _make_folder(folder: str) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from blake3 import blake3
 
+from jobspan.descriptors import opened
 from jobspan.errors import StoreUnavailableError
 
 __all__ = ["LOCKS_NAMES", "FileLock", "NameLock"]
@@ -51,7 +52,28 @@ _FLOCK = struct.Struct("@hhqqi4x")
 """``struct flock`` of Linux: kind, from where, start, length, process (which must be 0)."""
 
 
-class FileLock:
+class _LockFile:
+    """Owns the descriptor of a lock file, which is closed with it, whenever Ctrl-C comes."""
+
+    _descriptor = -1
+
+    def _open(self, path: str, flags: int) -> None:
+        try:
+            self._descriptor = opened(path, flags)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._descriptor = opened(path, flags)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self._close()
+
+
+class FileLock(_LockFile):
     """Exclusive use of a file's name, for a moment.
 
     Parameters
@@ -70,27 +92,18 @@ class FileLock:
         On entering, if the file system has no locks.
     """
 
-    __slots__ = ("_descriptor", "_path", "_patience")
-
     def __init__(self, path: str, patience: float = 60.0) -> None:
         self._path = path
         self._patience = patience
-        self._descriptor = -1
 
     def __enter__(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0)
+        self._open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0))
         try:
-            descriptor = os.open(self._path, flags, 0o666)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            descriptor = os.open(self._path, flags, 0o666)
-        try:
-            if not _try_lock(descriptor):
-                self._wait(descriptor)
+            if not _try_lock(self._descriptor):
+                self._wait(self._descriptor)
         except BaseException:
-            os.close(descriptor)
+            self._close()
             raise
-        self._descriptor = descriptor
 
     def _wait(self, descriptor: int) -> None:
         deadline = time.monotonic() + self._patience
@@ -113,10 +126,10 @@ class FileLock:
         try:
             _unlock(self._descriptor)
         finally:
-            os.close(self._descriptor)
+            self._close()
 
 
-class NameLock:
+class NameLock(_LockFile):
     """One name of a store, claimed by one thread of one process.
 
     A byte of one lock file stands for the name, and is locked by an open file description of its
@@ -124,35 +137,27 @@ class NameLock:
     it when its holder dies. Two names may share a byte, once in 2^62: then one waits for the other.
     """
 
-    __slots__ = ("_descriptor",)
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
     @classmethod
     def acquire(cls, path: str, name: str) -> NameLock | None:
         """Return the lock, or None where another one has the name."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            descriptor = os.open(path, flags, 0o666)
+        lock = cls()
+        lock._open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         position = int.from_bytes(blake3(name.encode()).digest(8), "little") >> 2
         try:
-            fcntl.fcntl(
-                descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, position, 1, 0)
-            )
+            lock._set(fcntl.F_WRLCK, position, 1)
         except (BlockingIOError, PermissionError):
-            os.close(descriptor)
+            lock._close()
             return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return cls(descriptor)
+        return lock
+
+    def _set(self, kind: int, position: int, length: int) -> None:
+        flock = _FLOCK.pack(kind, 0, position, length, 0)
+        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, flock)
 
     def release(self) -> None:
         """Let others have the name."""
-        # Not left to close(): a child forked meanwhile holds a copy of the descriptor.
-        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, 0, 0, 0, 0))
-        os.close(self._descriptor)
+        try:
+            # Not left to close(): a child forked meanwhile holds a copy of the descriptor.
+            self._set(fcntl.F_UNLCK, 0, 0)
+        finally:
+            self._close()

@@ -109,6 +109,9 @@ def create_segment(
         except OSError as error:
             os.close(descriptor)
             reasons.append(error)
+        except BaseException:
+            os.close(descriptor)
+            raise
     raise TransportError(
         f"no room to share {capacity / 1e6:.3g} MB with workers: "
         f"{'; '.join(str(reason) for reason in reasons)}. Pass temp_folder= with a folder that has "

@@ -48,6 +48,30 @@ def test_run_takes_a_joblib_script_to_a_backend(tmp_path, backend):
     assert second == f"{backend} {backend == 'threads'}"
 
 
+LIBRARY_SCRIPT = """
+import os
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import cross_val_score
+
+class Where(BaseEstimator):
+    def fit(self, X, y):
+        return self
+    def score(self, X, y):
+        return os.getpid()
+
+pids = cross_val_score(Where(), [[0.0]] * 4, [0, 1, 0, 1], cv=2)
+print(os.getpid() not in pids)
+"""
+
+
+def test_run_takes_libraries_that_call_joblib_there_too(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(LIBRARY_SCRIPT)
+    done = command("run", "-b", "processes", str(script))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"
+
+
 def test_run_shows_the_script_s_own_traceback(tmp_path):
     script = tmp_path / "broken.py"
     script.write_text("def f():\n    raise LookupError('gone')\n\nf()\n")

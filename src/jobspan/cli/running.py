@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator
@@ -76,7 +74,6 @@ def run(
         if settings or backend is not None:
             if backend is not None:
                 settings["backend"] = backend
-            _serve_libraries()
             stack.enter_context(parallel_config(**settings))
         stack.enter_context(_as_main(script, arguments))
         try:
@@ -132,17 +129,6 @@ class _FromJobspan(ast.NodeTransformer):
             if all(alias.name in jobspan.__all__ for alias in node.names):
                 node.module = "jobspan"
         return node
-
-
-def _serve_libraries() -> None:
-    """Let libraries that use joblib run on our backends, where both are installed."""
-    name = "jobspan.integrations.joblib"
-    try:
-        if importlib.util.find_spec("joblib") and importlib.util.find_spec(name):
-            importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("jobspan.integrations"):
-            raise
 
 
 @contextlib.contextmanager

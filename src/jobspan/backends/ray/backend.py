@@ -18,8 +18,8 @@ from jobspan.transport.content import ContentStore
 
 __all__ = ["RayBackend"]
 
-CONNECT_SECONDS = 10.0
-"""How long a Ray may take to answer."""
+CONNECT_SECONDS = 30.0
+"""How long it may take until a Ray has let this process in."""
 
 START_SECONDS = 120.0
 """How long a worker may take that the cluster, as it is, has no room for: it may have to grow."""
@@ -38,7 +38,7 @@ class RayBackend:
         process is connected to, else that of ``RAY_ADDRESS``, else one that is started here and
         stopped with the backend.
     connect_timeout : float
-        Seconds to wait for an answer.
+        Seconds until the Ray at the address must have let this process in.
     start_timeout : float
         Seconds to wait for a worker for which no node of the cluster is large enough, until the
         cluster has grown.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from typing import Any
 
 from jobspan.backends.addresses import shown_address, without_credentials
@@ -13,8 +14,17 @@ from jobspan.errors import BackendUnreachableError, MissingExtraError, VersionMi
 
 __all__ = ["Connection", "inside_worker", "ray_package"]
 
-STORE_BYTES = 1 << 30
-"""Object store of a Ray that is started here, unless the options say otherwise."""
+_OWN = {"include_dashboard": False, "object_store_memory": 1 << 30, "address": "local"}
+"""A Ray that is started here, unless the options say otherwise."""
+
+_SETTINGS = b"\x04"
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
+"""How a connection of HTTP/2 begins, which all doors of Ray speak; a frame of this kind answers."""
+
+_NOBODY_LET_IN = (
+    "something answers there, but lets nobody in: a head that is still starting, or a port for "
+    "another kind of address"
+)
 
 
 def ray_package() -> Any:
@@ -80,9 +90,10 @@ class _State:
         self.users = 0
         self.end: threading.Event | None = None
         """Set where the connection was made here: lets the thread that made it end."""
+        self.given_up: _Attempt | None = None
+        """What Ray may still be trying."""
 
 
-_state = _State()
 _lock = threading.RLock()
 
 
@@ -94,41 +105,72 @@ def session() -> str:
     return str(ray.get_runtime_context().get_job_id())
 
 
-def _initialize(address: str | None, options: dict[str, Any], timeout: float) -> threading.Event:
-    """Connect to a Ray, or start one, in a thread that lives as long as the connection.
+class _Attempt:
+    """`ray.init` in a thread of its own, which lives as long as the connection.
 
-    The processes of a Ray that is started here end with the thread that started them.
+    The processes of a Ray that is started here end with the thread that started them. And where
+    nobody lets it in, Ray itself goes on trying for minutes: whoever waits can give up.
+
+    Parameters
+    ----------
+    settings : dict
+        Arguments for `ray.init`.
     """
-    begun, end = threading.Event(), threading.Event()
-    problems: list[BaseException] = []
 
-    def hold() -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.end = threading.Event()
+        self._settled = threading.Event()
+        self._settings = settings
+        self._problem: BaseException | None = None
+        self._wanted = True
+        self._lock = threading.Lock()
+        self.thread = threading.Thread(target=self._run, name="jobspan-ray-session", daemon=True)
+        self.thread.start()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until the connection stands, and raise what `ray.init` raised.
+
+        Raises
+        ------
+        TimeoutError
+            If it took too long; should it stand later, it is closed at once.
+        """
         try:
-            _connect(address, options, timeout)
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
-            problems.append(error)
-            return
+            self._settled.wait(seconds)
         finally:
-            begun.set()
-        end.wait()
+            with self._lock:
+                self._wanted = self._settled.is_set()
+        if not self._wanted:
+            raise TimeoutError
+        if self._problem is not None:
+            raise self._problem
 
-    if threading.current_thread() is threading.main_thread():
-        _connect(address, options, timeout)
-        return end
-    threading.Thread(target=hold, name="jobspan-ray-session", daemon=True).start()
-    begun.wait()
-    if problems:
-        raise problems[0]
-    return end
+    def _run(self) -> None:
+        try:
+            ray_package().init(**self._settings)
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            self._problem = error
+        with self._lock:
+            wanted = self._wanted
+            self._settled.set()
+        if self._problem is not None:
+            return
+        if wanted:
+            self.end.wait()
+        else:
+            ray_package().shutdown()
 
 
-def _connect(address: str | None, options: dict[str, Any], timeout: float) -> None:
-    """Connect to a Ray, or start one.
+_state = _State()
+
+
+def _initialize(address: str | None, options: dict[str, Any], timeout: float) -> threading.Event:
+    """Connect to a Ray, or start one; return what lets the thread end that keeps it.
 
     Raises
     ------
     BackendUnreachableError
-        If nobody answers at the address within `timeout` seconds.
+        If nobody answers at the address within `timeout` seconds, or lets this process in.
     VersionMismatchError
         If the Ray or the Python there is another than here.
     """
@@ -136,21 +178,11 @@ def _connect(address: str | None, options: dict[str, Any], timeout: float) -> No
     if target == "ray://auto" or (address in (None, "ray://") and "RAY_ADDRESS" in os.environ):
         target = os.environ.get("RAY_ADDRESS", "auto")
     settings: dict[str, Any] = {"logging_level": "error", **options}
-    if target is None:
-        settings = {
-            "num_cpus": cpu_count(),
-            "include_dashboard": False,
-            "object_store_memory": STORE_BYTES,
-            "address": "local",
-            **settings,
-        }
-    else:
-        if ":" in target:
-            _probe(target, timeout)
-        settings = {"address": target, **settings}
     try:
-        ray_package().init(**settings)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+        if target is None:
+            return _start({**_OWN, "num_cpus": cpu_count(), **settings})
+        return _connect({"address": target, **settings}, timeout)
+    except (OSError, ValueError, RuntimeError, ray_package().exceptions.RayError) as error:
         text = str(error)
         if "ersion" in text and ("ismatch" in text or "differ" in text):
             raise VersionMismatchError(
@@ -159,14 +191,48 @@ def _connect(address: str | None, options: dict[str, Any], timeout: float) -> No
         raise BackendUnreachableError(_advice(target, timeout, error)) from None
 
 
-def _probe(address: str, timeout: float) -> None:
-    """Refuse an address at which nobody listens, which Ray itself would try for half a minute."""
-    place = address.rpartition("://")[2].partition("/")[0].partition("?")[0]
-    host, _, port = place.rpartition(":")
+def _start(settings: dict[str, Any]) -> threading.Event:
+    """Start a Ray; Ray itself sees to it that this ends."""
+    if threading.current_thread() is threading.main_thread():
+        ray_package().init(**settings)
+        return threading.Event()
+    attempt = _Attempt(settings)
+    attempt.wait(None)
+    return attempt.end
+
+
+def _connect(settings: dict[str, Any], timeout: float) -> threading.Event:
+    """Connect to a Ray that runs."""
+    deadline = time.monotonic() + timeout
+    if _state.given_up is not None:
+        _state.given_up.thread.join(timeout)
+        if _state.given_up.thread.is_alive():
+            raise TimeoutError("Ray still tries an address that was given up")
+    _probe(settings["address"], timeout, secret="_credentials" in settings)
+    attempt = _state.given_up = _Attempt(settings)
     try:
-        socket.create_connection((host or "127.0.0.1", int(port)), timeout=timeout).close()
-    except (OSError, ValueError) as error:
-        raise BackendUnreachableError(_advice(address, timeout, error)) from None
+        attempt.wait(max(0.0, deadline - time.monotonic()))
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or _NOBODY_LET_IN) from error
+    _state.given_up = None
+    return attempt.end
+
+
+def _probe(address: str, timeout: float, *, secret: bool) -> None:
+    """Refuse an address where no Ray can be, which Ray itself would try for minutes."""
+    scheme, _, place = address.rpartition("://")
+    if scheme not in ("", "ray") or ":" not in place:
+        return
+    host, _, port = place.partition("/")[0].partition("?")[0].rpartition(":")
+    where = (host.strip("[]") or "127.0.0.1", int(port))
+    with socket.create_connection(where, timeout=timeout) as probe:
+        if secret or os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        probe.settimeout(timeout)
+        probe.sendall(_GREETING)
+        answer = probe.recv(len(_GREETING))
+    if answer[3:4] != _SETTINGS:
+        raise ConnectionError("what answers there is no Ray")
 
 
 def _advice(address: str | None, timeout: float, error: Exception) -> str:

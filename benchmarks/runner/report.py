@@ -38,13 +38,15 @@ _INTRODUCTION = """\
 
 jobspan beside what one would pick instead: all contestants of a case run in turn, in the same run
 on the same machine, each round in a fresh interpreter and each library at its best settings; the
-sources stand side by side in `benchmarks/`. Figures are medians of the rounds. A *ratio* is
-jobspan's figure divided by the peer's: below 1, jobspan is ahead. A *spread* is jobspan's slowest
-round divided by its quickest.
+sources stand side by side in `benchmarks/`. Figures are medians of the rounds; a peer that no bound
+names runs in the first round only. A *ratio* is jobspan's figure divided by the peer's: below 1,
+jobspan is ahead. A *spread* is jobspan's slowest round divided by its quickest.
 
 `make bench` measures all of this anew and ends with an error if a bound does not hold,
-`make bench ONLY=keys` a part of it, and `make bench-report` writes this page, its plots and the
-figures in `README.md` from the last run. The raw figures are in `docs/benchmarks/results.json`.
+`make bench ONLY=keys` a part of it, `make bench ARGS=--resume` what a run that was ended lacks,
+`make bench-quick` smaller loads beside the peers that bounds name. `make bench-report` writes this
+page, its plots and the figures in `README.md` from the last run; the raw figures are in
+`docs/benchmarks/results.json`.
 """
 
 

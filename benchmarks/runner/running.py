@@ -68,21 +68,28 @@ def quick_form(each: _Contest) -> _Contest:
 
 def with_bounded_peers(case: Case) -> Case:
     """Return a case without the peers that no bound names; a case without bounds keeps them all."""
-    if not case.at_most:
-        return case
+    return replace(case, contestants={name: case.contestants[name] for name in _bounded(case)})
+
+
+def _bounded(case: Case | Curve) -> list[str]:
+    """Return jobspan and the peers that a bound names; all where there is no bound."""
+    if isinstance(case, Curve) or not case.at_most:
+        return list(case.contestants)
     needed = {"jobspan", case.memory_of, *case.at_most}
-    contestants = {name: each for name, each in case.contestants.items() if name in needed}
-    return replace(case, contestants=contestants)
+    return [name for name in case.contestants if name in needed]
 
 
 def hold(case: Case | Curve, rounds: int) -> Rounds:
-    """Hold a contest: every contestant once a round, in turned order from one to the next."""
+    """Hold a contest: every contestant once a round, in turned order from one to the next.
+
+    Peers that no bound names take part in the first round only: they are there for orientation.
+    """
     result = Rounds({name: [] for name in case.contestants})
     wanted = {"points"} if isinstance(case, Curve) else {case.compared}
     if isinstance(case, Case) and case.memory_of:
         wanted.add("megabytes")
     for number in range(min(rounds, case.rounds)):
-        names = list(case.contestants)
+        names = _bounded(case) if number else list(case.contestants)
         for name in reversed(names) if number % 2 else names:
             if name not in result.troubles:
                 try:

@@ -155,6 +155,16 @@ def test_the_quick_form_of_a_run_keeps_the_peers_that_bounds_name() -> None:
     assert with_bounded_peers(unbounded) == unbounded
 
 
+def test_peers_without_a_bound_take_part_in_the_first_round_only() -> None:
+    contestants = {name: Contestant("seconds = 1") for name in ("jobspan", "slow", "loop")}
+    rounds = hold(Case("c", contestants, {"slow": 1.0}), 3)
+    assert {name: len(found) for name, found in rounds.found.items()} == {
+        "jobspan": 3,
+        "slow": 3,
+        "loop": 1,
+    }
+
+
 def test_a_run_that_was_ended_goes_on_where_it_stopped(tmp_path: Path) -> None:
     turns = tmp_path / "turns"
     contestant = Contestant(f"open({str(turns)!r}, 'a').write('x'); seconds = 1.0")

@@ -276,7 +276,8 @@ def decode_values(
         return values, failures
     except Exception as error:  # noqa: BLE001 - any object may fail in any way
         failure = Failure(TransportError(f"the result cannot be unpickled here: {error}"))
-        return [None] * size, {offset: failures.get(offset, failure) for offset in range(size)}
+        # What concerns the whole batch is kept: a worker could not decode it, say.
+        return [None] * size, dict.fromkeys(range(size), failure) | failures
 
 
 def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:

@@ -20,7 +20,6 @@ from jobspan.errors import (
     BackendUnreachableError,
     JobspanWarning,
     TransportError,
-    VersionMismatchError,
 )
 
 np = pytest.importorskip("numpy")
@@ -196,24 +195,6 @@ def test_no_worker_yet_none_that_will_do_and_no_scheduler(lone_scheduler: Any) -
         pytest.raises(BackendUnreachableError, match="no Dask scheduler answers"),
     ):
         Parallel()([delayed(slow_square)(1)])
-
-
-def test_versions_that_clash_are_told_before_anything_runs(
-    lone_scheduler: Any, tmp_path: Path
-) -> None:
-    fake = tmp_path / "fake" / "jobspan-9.9.dist-info"
-    fake.mkdir(parents=True)
-    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: jobspan\nVersion: 9.9\n")
-    lone_scheduler.add_worker(PYTHONPATH=str(fake.parent))
-    lone_scheduler.wait_for(1)
-    mark = tmp_path / "ran"
-    with (
-        parallel_config(lone_scheduler.url, connect_timeout=60),
-        pytest.raises(VersionMismatchError, match=r"has jobspan 9\.9, this process") as caught,
-    ):
-        Parallel()([delayed(mark.touch)()])
-    assert "\n" not in str(caught.value)
-    assert not mark.exists()
 
 
 INTERRUPTED = """

@@ -28,8 +28,10 @@ LOOK_SECONDS = 0.5
 REQUESTS = 4
 """Requests for results under way at once: a worker that answers late holds up one of them."""
 
-LINGER_SECONDS = 0.02
-"""How long a result may wait for others to be fetched with it."""
+LINGER_SECONDS = 80e-6
+LONGEST_LINGER = 0.1
+"""How long a result may wait for others to be fetched with it: so long for each task on its way,
+unless as many have ended as have not. Workers have enough meanwhile."""
 
 ANSWER_SECONDS = 10.0
 """How long the scheduler may take to say which workers there are; it is asked again then."""
@@ -99,6 +101,7 @@ class Arrivals:
         self._requests = 0
         self._watched = 0
         self._lingering = False
+        self._enough = asyncio.Event()
         self._jobs: set[asyncio.Future[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -188,13 +191,14 @@ class Arrivals:
                 self._spawn(self._fetch())
         else:
             self._queue.put([Arrival(key, state.status, state.exception)])
+        if len(self._finished) >= self._watched:
+            self._enough.set()
 
     async def _fetch(self) -> None:
         """Fetch what has finished, until nothing has."""
         try:
             while self._finished:
-                # While much is on its way, one request is for many.
-                await asyncio.sleep(min(LINGER_SECONDS, self._watched * LINGER_SECONDS / 256))
+                await self._linger()
                 futures, self._finished = self._finished, {}
                 self._lingering = False
                 self._queue.put(await self._gather(futures))
@@ -203,6 +207,14 @@ class Arrivals:
                 self._lingering = bool(self._finished)
         finally:
             self._requests -= 1
+
+    async def _linger(self) -> None:
+        """Wait until one request is for many."""
+        self._enough.clear()
+        if len(self._finished) < self._watched:
+            patience = min(LONGEST_LINGER, self._watched * LINGER_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._enough.wait(), patience)
 
     async def _gather(self, futures: dict[str, Any]) -> list[Arrival]:
         try:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jobspan.backends.dask.answers import unpack
 from jobspan.backends.dask.arrivals import Arrival, Arrivals
 from jobspan.backends.dask.options import TaskOptions
 from jobspan.backends.dask.output import replay
@@ -42,7 +43,7 @@ SHORT_SECONDS = 0.02
 DEPTH_OF_SHORT = 4
 """Automatic batches that are still so short grow; not many of them are sent meanwhile."""
 
-DEEPEST = 128
+DEEPEST = 512
 """Batches in flight for each thread, at most: a round trip takes milliseconds."""
 
 IN_FLIGHT_BYTES = 64 << 20
@@ -50,6 +51,10 @@ IN_FLIGHT_BYTES = 64 << 20
 
 MESSAGE_BYTES = 4 << 20
 """No message to the scheduler is larger."""
+
+LET_GO_TASKS = 1024
+LET_GO_BYTES = 16 << 20
+"""Tasks whose results have come are dropped together: the scheduler is the busiest of all."""
 
 SENDINGS = 5
 """How often a batch is sent for which something was lost that was not its fault."""
@@ -120,6 +125,8 @@ class DaskExecutor:
         self._waiting: deque[_Task] = deque()
         self._suspects: deque[_Task] = deque()
         self._tasks: dict[str, _Task] = {}
+        self._ended_tasks: list[Any] = []
+        self._ended_bytes = 0
         self._refused: list[tuple[Batch, Failure]] = []
         self._reruns = Reruns()
         self._run = f"0{os.urandom(6).hex()}"
@@ -179,9 +186,7 @@ class DaskExecutor:
 
     def _depth(self) -> int:
         seconds = self._seconds
-        if seconds is None:
-            return 2
-        if self._plan.batch_size is None and seconds < SHORT_SECONDS:
+        if seconds is None or (self._plan.batch_size is None and seconds < SHORT_SECONDS):
             return DEPTH_OF_SHORT
         return max(2, min(DEEPEST, int(QUEUED_SECONDS / max(seconds, 1e-6))))
 
@@ -351,9 +356,10 @@ class DaskExecutor:
 
     def _take(self, task: _Task, value: Any, outcomes: list[Outcome]) -> None:
         batch = task.batch
-        worker, encoded, output = value
+        worker, encoded, output = unpack(value)
         if output:
             replay(output)
+        self._let_go(task.future, encoded.size)
         ran = decode_ran(encoded, len(batch.calls), _writable)
         undecoded = ran.failures.get(UNDECODED)
         if undecoded is not None:
@@ -378,6 +384,14 @@ class DaskExecutor:
         )
         self._arrived(batch, outcome, outcomes)
 
+    def _let_go(self, future: Any, size: int) -> None:
+        """Drop a task's result from the cluster, soon."""
+        self._ended_tasks.append(future)
+        self._ended_bytes += size
+        if len(self._ended_tasks) >= LET_GO_TASKS or self._ended_bytes >= LET_GO_BYTES:
+            self._ended_tasks.clear()
+            self._ended_bytes = 0
+
     def _arrived(self, batch: Batch, outcome: Outcome, outcomes: list[Outcome]) -> None:
         whole = self._reruns.settled(batch, outcome)
         if whole is not None:
@@ -398,6 +412,7 @@ class DaskExecutor:
         self._reruns.clear()
         futures = [task.future for task in self._tasks.values()]
         self._tasks.clear()
+        self._ended_tasks.clear()
         if futures and self._client.status == "running":
             self._client.cancel(futures, force=True)
 

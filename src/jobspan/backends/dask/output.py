@@ -162,7 +162,7 @@ def captured(caller: dict[str, Any], level: int | None) -> Iterator[Output]:
         _sink.reset(token)
         with _lock:
             before = _levels.pop()
-            if not _levels:
+            if not _levels and root.level != before:  # it makes every logger look anew
                 root.setLevel(before)
 
 

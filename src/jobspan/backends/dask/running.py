@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from jobspan.backends.dask.answers import Answer, pack
 from jobspan.backends.dask.output import Output, captured
 from jobspan.backends.dask.pool import run_for_another, stop
 from jobspan.calls import Call, CallContext
 from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind
-from jobspan.transport.batches import EncodedRan
 from jobspan.transport.protocol import Encoded, EncodedBatch
 from jobspan.transport.remote import run_encoded
 from jobspan.worker.context import entered
@@ -59,8 +59,8 @@ class Head(NamedTuple):
 
 def run_batch(
     head: bytes, body: Any, head_buffers: Sequence[Any] | None, buffers: Sequence[Any] | None
-) -> tuple[str, EncodedRan, Output]:
-    """Run a batch; return the worker's name, what came of it, and what was printed.
+) -> bytes | list[Any]:
+    """Run a batch; return the `Answer`, packed.
 
     Parameters
     ----------
@@ -96,7 +96,8 @@ def run_batch(
                 return _run_within(limit, context, calls, size, identity)
             return _run_in(context, calls, size, identity)
 
-    return name, run_encoded(encoded, shared, common.mode, identity, run), output
+    ran = run_encoded(encoded, shared, common.mode, identity, run)
+    return pack(Answer(name, ran, output))
 
 
 def _worker() -> tuple[str, object, Any]:

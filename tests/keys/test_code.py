@@ -551,7 +551,17 @@ class Methods:
 def function(x):
     return helper(x), Fields(1), Methods(2)
 
-things = (function, Fields(1), Methods(2), Methods(3).__init__, lambda x: x + SCALE)
+def inside():
+    class Bare:
+        pass
+
+    class Local:
+        def scaled(self):
+            return helper(self)
+
+    return Bare, Local, Bare(), Local()
+
+things = (function, Fields(1), Methods(2), Methods(3).__init__, lambda x: x + SCALE, *inside())
 here = [digest(thing) for thing in things]
 other = "import sys, pickle; from jobspan.keys import digest; "
 other += "print([digest(each) for each in pickle.load(sys.stdin.buffer)])"

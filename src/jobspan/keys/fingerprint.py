@@ -16,6 +16,7 @@ from weakref import finalize
 
 from blake3 import blake3
 
+from jobspan.keys.classes import short_name
 from jobspan.keys.encoding import ENCODERS, Encoder, class_name, tagged
 from jobspan.keys.origins import is_users, version_of
 from jobspan.keys.walking import MISSING, Walk, cell_value, mode, value_digest
@@ -180,9 +181,11 @@ def _encode_class(_encoder: Encoder, value: type) -> Any:
         # numpy's classes are names of element types, the same in every version.
         version = "" if value.__module__ == "numpy" else version_of(value.__module__)
         return tagged("class", class_name(value), version)
+    # Of a class that travels by value, the function around it is no longer known where it arrives.
+    name = f"{value.__module__}.{short_name(value)}"
     if mode.reference is not None:
-        return tagged("class", class_name(value), mode.reference(value))
-    return tagged("class", class_name(value), class_digest(value))
+        return tagged("class", name, mode.reference(value))
+    return tagged("class", name, class_digest(value))
 
 
 def _encode_module(_encoder: Encoder, value: ModuleType) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "Call",
     "CallContext",
     "Initializer",
+    "Missed",
     "Recallable",
     "Recalled",
     "delayed",
@@ -177,6 +178,19 @@ class Recalled:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A result that is not stored.
+
+    Parameters
+    ----------
+    function : callable
+        What to call in the function's place: it does not look for the result once more.
+    """
+
+    function: Callable[..., Any]
+
+
 @runtime_checkable
 class Recallable(Protocol):
     """A function that can tell which of its results are stored already.
@@ -187,8 +201,8 @@ class Recallable(Protocol):
 
     def recall_many(
         self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
-    ) -> list[Recalled | None]:
-        """Look up the results of many calls at once; None where nothing is stored."""
+    ) -> list[Recalled | Missed | None]:
+        """Look up the results of many calls at once; None: that is for the call to find out."""
         ...
 
     def stored_only_here(self) -> str | None:

@@ -94,6 +94,60 @@ def test_stored_results_of_a_bucket_are_read_at_once(moto_place, moto_server):
         assert memory.stats()["hits"] == 50
 
 
+@pytest.mark.parametrize("form", ["decorated", "memory=", "method"])
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_a_miss_in_a_bucket_makes_three_requests(moto_place, moto_server, backend, form):
+    calls = 20
+    with Proxy(moto_server.endpoint) as proxy:
+        memory = moto_place.through(proxy).memory()
+        parallel = Parallel(n_jobs=2, backend=backend, memory=memory if form == "memory=" else None)
+
+        class Adder:
+            @memory.cache
+            def add(self, x):
+                return x + 1
+
+        function = {"decorated": memory.cache(where), "memory=": where, "method": Adder().add}[form]
+        memory.cache(pow)(2, 1)  # whether conditions are kept is found out once a process
+        proxy.reset()
+        found = parallel(delayed(function)(x) for x in range(calls))
+        assert proxy.counts == {"GET": calls, "PUT": 2 * calls}
+        proxy.reset()
+        assert parallel(delayed(function)(x) for x in range(calls)) == found
+        assert proxy.counts == {"GET": calls}
+
+
+def test_what_others_store_between_look_and_run_is_read(moto_place):
+    runs = []
+
+    def step(x):
+        if x == 0:  # all were looked up by now, and another host is quicker with the rest
+            for later in range(1, 8):
+                elsewhere(later)
+        runs.append(x)
+        return -x
+
+    elsewhere = moto_place.memory().cache(step, version=1)
+    here = moto_place.memory().cache(step, version=1)
+    parallel = Parallel(n_jobs=2, backend="threads", pre_dispatch="all", batch_size=8)
+    assert parallel(delayed(here)(x) for x in range(8)) == [-x for x in range(8)]
+    assert sorted(runs) == [*range(8)]
+    assert parallel.stats.recalled == 0
+
+
+def test_equal_calls_are_computed_once(moto_place):
+    runs = []
+
+    def step(x):
+        runs.append(x)
+        return -x
+
+    cached = moto_place.memory().cache(step, version=1)
+    parallel = Parallel(n_jobs=2, backend="threads")
+    assert parallel(delayed(cached)(x % 3) for x in range(30)) == [-(x % 3) for x in range(30)]
+    assert sorted(runs) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("pre_dispatch", ["2*n_jobs", "all"])
 @pytest.mark.parametrize(
     "mix", ["pc", "ppppppcc", "cp", "cpd", "pcdpd", "p" * 300 + "c" * 20 + "pd" * 20]

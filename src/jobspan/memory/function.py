@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from jobspan.calls import Recalled
+from jobspan.calls import Missed, Recalled
 from jobspan.codecs.entry import Header
 from jobspan.compatibility import Logger
 from jobspan.errors import EntryDamagedError, JobspanError
@@ -20,7 +21,7 @@ from jobspan.memory.recall import Cache, Found
 from jobspan.memory.result import MemorizedResult, under_joblibs_names
 from jobspan.memory.single_flight import Flight, Turn, turns
 from jobspan.memory.telling import called, ended, loading, signature
-from jobspan.memory.wrapping import Bound, global_name, look_like
+from jobspan.memory.wrapping import Bound, Unlooked, global_name, look_like
 from jobspan.store import LocalPaths, ObjectStore
 
 __all__ = ["MemorizedFunc"]
@@ -98,6 +99,7 @@ class MemorizedFunc(Logger, Generic[P, R]):
         self.flight = flight
         self._verbose = verbose
         self._keys = FunctionKeys(func, self.ignore, version, depends)
+        self._unlooked_reference: weakref.ref[Unlooked] | None = None
         look_like(self, func)
 
     @property
@@ -206,8 +208,8 @@ class MemorizedFunc(Logger, Generic[P, R]):
 
     def recall_many(
         self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
-    ) -> list[Recalled | None]:
-        """Look up the results of many calls at once; None where nothing is stored."""
+    ) -> list[Recalled | Missed | None]:
+        """Look up the results of many calls at once; None: that is for the call to find out."""
         keys: list[CallKey | None] = []
         for args, kwargs in calls:
             try:
@@ -216,13 +218,26 @@ class MemorizedFunc(Logger, Generic[P, R]):
                 keys.append(None)  # the call itself raises it, where the user expects it
         wanted = [key for key in keys if key is not None]
         found = iter(self.cache.look_up_many(wanted, self._usable))
-        answers: list[Recalled | None] = []
+        answers: list[Recalled | Missed | None] = []
+        missed: Missed | bool = True
         for key in keys:
-            stored = None if key is None else self._stored(next(found))
+            one = None if key is None else next(found)
+            stored = self._stored(one)
             if stored is not None:
                 self._count_hit(stored)
-            answers.append(None if stored is None else Recalled(stored.value))
+                answers.append(Recalled(stored.value))
+            elif key is None or one is not None:
+                answers.append(None)
+            else:
+                if missed is True:
+                    missed = self.flight.claims_in(self.cache) and Missed(self._unlooked())
+                answers.append(missed or None)
         return answers
+
+    def call_unlooked(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do as a call does, a moment after nothing was found stored: claim the key at once."""
+        result: R = self._result(self._keys.key(args, kwargs), args, kwargs, looked=True).value
+        return result
 
     # --- how it works ----------------------------------------------------------------------
 
@@ -246,9 +261,17 @@ class MemorizedFunc(Logger, Generic[P, R]):
             return None
         return found
 
-    def _result(self, key: CallKey, args: Any, kwargs: Any) -> Found:
+    def _unlooked(self) -> Unlooked:
+        """Return the function for calls that need not look: one, for it travels once a worker."""
+        unlooked = None if self._unlooked_reference is None else self._unlooked_reference()
+        if unlooked is None:
+            unlooked = Unlooked(self)
+            self._unlooked_reference = weakref.ref(unlooked)
+        return unlooked
+
+    def _result(self, key: CallKey, args: Any, kwargs: Any, *, looked: bool = False) -> Found:
         begin = time.perf_counter() if self._verbose else 0.0
-        found = self.cache.look_up(key, self._usable)
+        found = None if looked else self.cache.look_up(key, self._usable)
         if found is not None and found.header is not None and self._usable(found):
             return self._hit(found, key, args, kwargs, begin)
         if not self.flight.single:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
+from jobspan.calls import Recalled
 from jobspan.codecs.values import Codec
 from jobspan.compatibility import Logger
 from jobspan.memory.async_function import AsyncMemorizedFunc
@@ -338,7 +339,7 @@ class Memory(Logger):
         for cached, arguments in waiting.values():
             for first in range(0, len(arguments), PREFETCHED_AT_ONCE):
                 answers = cached.recall_many(arguments[first : first + PREFETCHED_AT_ONCE])
-                found += sum(answer is not None for answer in answers)
+                found += sum(isinstance(answer, Recalled) for answer in answers)
         return found
 
     def __repr__(self) -> str:

@@ -43,6 +43,19 @@ class Flight:
     lease_seconds: float = 30.0
     patience_seconds: float = 900.0
 
+    def claims_in(self, cache: Cache) -> bool:
+        """Whether keys are claimed by what stands under them, so that a claim tells what is there.
+
+        Asks the store, once a process.
+        """
+        return (
+            self.single
+            and cache.writable
+            and cache.locks is None
+            and cache.silence.is_over()
+            and _conditional(cache.store)
+        )
+
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
 """Seconds between two looks at another's claim: short at first, with jitter, then longer."""

@@ -10,9 +10,9 @@ from operator import attrgetter
 from types import MethodType
 from typing import Any
 
-from jobspan.calls import Recallable, Recalled
+from jobspan.calls import Missed, Recallable, Recalled
 
-__all__ = ["Bound", "global_name", "look_like"]
+__all__ = ["Bound", "Unlooked", "global_name", "look_like"]
 
 
 class Bound:
@@ -42,13 +42,21 @@ class Bound:
 
     def recall_many(
         self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
-    ) -> list[Recalled | None]:
-        """Look up the results of many calls at once; None where nothing is stored."""
+    ) -> list[Recalled | Missed | None]:
+        """Look up the results of many calls at once; None: that is for the call to find out."""
         if not isinstance(self._function, Recallable):
             return [None] * len(calls)
-        return self._function.recall_many(
+        answers = self._function.recall_many(
             [((self._instance, *args), kwargs) for args, kwargs in calls]
         )
+        missed: dict[int, Missed] = {}  # one for all calls: what they have in common travels once
+        for index, answer in enumerate(answers):
+            if isinstance(answer, Missed):
+                function = answer.function
+                if id(function) not in missed:
+                    missed[id(function)] = Missed(Bound(function, self._instance))
+                answers[index] = missed[id(function)]
+        return answers
 
     def stored_only_here(self) -> str | None:
         """Return where results are stored if other machines do not see that place, else None."""
@@ -68,6 +76,39 @@ class Bound:
 
     def __repr__(self) -> str:
         return f"<bound {self._function!r} of {self._instance!r}>"
+
+
+class Unlooked:
+    """A cached function for calls whose results are known not to be stored.
+
+    It claims the key without a look at what is there: should there be something by now, the claim
+    is refused.
+
+    Parameters
+    ----------
+    function : MemorizedFunc
+        The cached function.
+    """
+
+    __slots__ = ("__weakref__", "_function")
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function and store what it returns, unless that is stored meanwhile."""
+        return self._function.call_unlooked(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__name__", "__qualname__", "__module__"):
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._function,)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
 
 _WITH_ARGUMENTS = frozenset(

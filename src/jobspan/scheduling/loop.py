@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from jobspan.calls import Batch, Call, CallContext, Recallable, is_recallable
+from jobspan.calls import Batch, Call, CallContext, Missed, Recallable, is_recallable
 from jobspan.errors import ParallelTimeoutError
 from jobspan.executors import Executor, QueuesBatches, SizesBatches
 from jobspan.outcomes import Failure, Outcome
@@ -347,8 +347,11 @@ class Scheduler:
         if ended:
             self._end()
 
-    def _recall(self, calls: Sequence[Call]) -> dict[int, Any]:
-        """Return the results that are found stored, by the offset of their calls."""
+    def _recall(self, calls: list[Call]) -> dict[int, Any]:
+        """Return the results that are found stored, by the offset of their calls.
+
+        The other calls are told, where that is known, that they need not look.
+        """
         by_function: dict[int, tuple[Recallable, list[int]]] = {}
         for offset, (function, _, _) in enumerate(calls):
             if is_recallable(function):
@@ -357,7 +360,9 @@ class Scheduler:
         for recallable, offsets in by_function.values():
             answers = recallable.recall_many([calls[offset][1:] for offset in offsets])
             for offset, answer in zip(offsets, answers, strict=True):
-                if answer is not None:
+                if isinstance(answer, Missed):
+                    calls[offset] = (answer.function, *calls[offset][1:])
+                elif answer is not None:
                     found[offset] = answer.value
         return found
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pprint
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -52,6 +50,8 @@ class Logger:
 
     def format(self, obj: object, indent: int = 0) -> str:
         """Return `obj` as text, arrays abridged."""
+        import pprint
+
         numpy = sys.modules.get("numpy")
         if numpy is None:
             return pprint.pformat(obj, indent=indent, depth=self.depth)
@@ -86,6 +86,8 @@ class PrintTime:
             if older.exists():
                 older.replace(path.with_name(f"{path.name}.{number + 1}"))
         if path.exists():
+            import shutil
+
             # A copy, for somebody may be watching the file itself.
             shutil.copy(path, path.with_name(f"{path.name}.1"))
         path.write_text(f"\nLogging jobspan\n\n---{time.ctime(self.last_time)}---\n")

@@ -10,6 +10,7 @@ from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV
 
 import jobspan
+from jobspan.integrations.driving import Drive
 
 X, Y = make_classification(150, 8, random_state=0)
 
@@ -24,11 +25,28 @@ def test_lightgbm() -> None:
     assert np.array_equal(found, alone)
 
 
-@pytest.mark.soak  # numba compiles for half a minute
-@pytest.mark.timeout(300)
-def test_umap() -> None:
+@pytest.mark.soak  # numba compiles for minutes
+@pytest.mark.timeout(900)
+def test_umap(monkeypatch: pytest.MonkeyPatch) -> None:
     umap: Any = pytest.importorskip("umap")
-    with jobspan.parallel_config("processes", n_jobs=2):
-        embedded = umap.UMAP(n_neighbors=5, n_epochs=20, n_jobs=2).fit_transform(X)
-    assert embedded.shape == (len(X), 2)
-    assert np.isfinite(embedded).all()
+    opened: list[str] = []
+    close = Drive.close
+
+    def closing(drive: Drive) -> None:
+        opened.append(type(drive).__name__)
+        close(drive)
+
+    monkeypatch.setattr(Drive, "close", closing)
+    for where in ("threads", "processes"):
+        opened.clear()
+        with jobspan.parallel_config(where, n_jobs=2):
+            model = umap.UMAP(
+                n_neighbors=5, n_epochs=20, n_jobs=2, force_approximation_algorithm=True
+            )
+            embedded = model.fit_transform(X)
+            again = model.transform(X[:20])  # builds its trees by joblib, in shared memory
+        assert embedded.shape == (len(X), 2)
+        assert np.isfinite(embedded).all()
+        assert np.isfinite(again).all()
+        # Processes share no memory: there joblib takes threads of its own.
+        assert bool(opened) == (where == "threads")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
-import joblib
 import pytest
-
-import jobspan
 
 HERE = Path(__file__).parent
 
@@ -74,16 +70,3 @@ def test_the_stand_in_is_jobspan() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("name", joblib.__all__)
-def test_every_public_name_takes_joblibs_arguments(name: str) -> None:
-    theirs = inspect.signature(getattr(joblib, name)).parameters.values()
-    ours = inspect.signature(getattr(jobspan, name)).parameters
-    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in ours.values())
-    for parameter in theirs:
-        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-            assert parameter.name in ours or anything, f"{name}({parameter.name})"
-    ordered = [p.name for p in ours.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    wanted = [p.name for p in theirs if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert ordered[: len(wanted)] == wanted or name in {"StoreBackendBase", "MemorizedResult"}

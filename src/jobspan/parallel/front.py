@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from jobspan.ambient import Default, current
 from jobspan.calls import CallContext, Initializer
+from jobspan.compatibility import Logger
 from jobspan.executors import Backend, Executor
 from jobspan.parallel.arguments import (
     CallChecker,
@@ -39,7 +40,7 @@ from jobspan.worker.context import entered
 __all__ = ["Parallel"]
 
 
-class Parallel:
+class Parallel(Logger):
     """Run calls at once: on this machine's cores, or on a cluster.
 
     Parameters
@@ -123,6 +124,7 @@ max_pending, propagate, report
         memory: Any = None,
         **backend_kwargs: Any,
     ) -> None:
+        super().__init__()
         self.return_as: ReturnAs = read_return_as(return_as)
         self.timeout = read_seconds("timeout", timeout)
         self.pre_dispatch = pre_dispatch

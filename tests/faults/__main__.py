@@ -1,19 +1,23 @@
 """Run the fault matrix: ``python -m tests.faults [words of rows ...] [--write]``.
 
-With ``--write`` the table is written into ``docs/reliability.md``.
+What came of each row is kept in ``build/faults.json``, so that they may run in pieces; with
+``--write`` the table of all that are there is written into ``docs/reliability.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from dataclasses import asdict
 
 from tests.faults.faults import FAULTS
-from tests.faults.runner import ROOT, Outcome, reason_why_not, rows, run
+from tests.faults.runner import ROOT, Outcome, Row, reason_why_not, rows, run
 
 from jobspan.testing.servers import Moto
 
+KEPT = ROOT / "build" / "faults.json"
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults begin -->", "<!-- faults end -->"
 
@@ -33,6 +37,7 @@ def main() -> int:
                 continue
             outcome = run(row, server, seed=number)
             outcomes.append(outcome)
+            _keep(outcome)
             mark = "ok  " if not outcome.problem else "FAIL"
             print(f"{mark} {row!s:60} {outcome.ended:20} {outcome.seconds:6.1f} s", flush=True)
             if outcome.problem:
@@ -40,7 +45,7 @@ def main() -> int:
     failed = [outcome for outcome in outcomes if outcome.problem]
     print(f"{len(outcomes)} rows, {len(failed)} failed, {time.monotonic() - begin:.0f} s")
     if arguments.write:
-        _write(outcomes)
+        _write(_kept())
     return 1 if failed else 0
 
 
@@ -53,11 +58,12 @@ def table(outcomes: list[Outcome]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for fault, spec in FAULTS.items():
-        for number, backend in enumerate(spec.backends):
+        first = (fault, spec.about)
+        for backend in spec.backends:
             found = [cells.get((fault, backend, store), "") for store in stores]
             if any(found):
-                first = (fault, spec.about) if number == 0 else ("", "")
                 lines.append(f"| {' | '.join((*first, backend, *found))} |")
+                first = ("", "")
     return "\n".join(lines)
 
 
@@ -65,6 +71,19 @@ def _cell(outcome: Outcome) -> str:
     ended = "right" if outcome.ended == "right" else f"`{outcome.ended}`"
     took = f"{outcome.seconds:.1f}\N{NO-BREAK SPACE}s"
     return f"{'**FAILS** ' if outcome.problem else ''}{ended}, {took}"
+
+
+def _keep(outcome: Outcome) -> None:
+    kept = {each.row: each for each in _kept()} | {outcome.row: outcome}
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps([asdict(each) for each in kept.values()], indent=1))
+
+
+def _kept() -> list[Outcome]:
+    if not KEPT.exists():
+        return []
+    told = json.loads(KEPT.read_text())
+    return [Outcome(**{**each, "row": Row(**each["row"])}) for each in told]
 
 
 def _write(outcomes: list[Outcome]) -> None:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.busyness import busyness
 from tests.faults.faults import FAULTS
-from tests.faults.leftovers import MARK, left, marked
+from tests.faults.leftovers import GONE_SECONDS, MARK, left, marked
 from tests.faults.wall_clock import WallClock
 from tests.faults.wall_clock import reason_why_not as no_clock
 
@@ -29,10 +30,7 @@ __all__ = ["LIMIT_SECONDS", "Outcome", "Row", "reason_why_not", "rows", "run"]
 ROOT = Path(__file__).parents[2]
 
 LIMIT_SECONDS = 90
-"""A row that takes longer hangs."""
-
-INTERRUPT_SECONDS = 10
-"""A program that is interrupted goes on within so many."""
+"""A row that takes longer hangs, on a machine that does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,9 @@ def run(row: Row, server: Any, seed: int = 0) -> Outcome:
             said = errors.read()
         seconds = time.monotonic() - begin
         ended, problem = _verdict(output, code, said, row)
-        return Outcome(row, ended, seconds, problem or left(mark, folder))
+        return Outcome(
+            row, ended, seconds, problem or left(mark, folder, GONE_SECONDS * busyness())
+        )
     finally:
         for process in marked(mark):
             with suppress(ProcessLookupError):
@@ -167,7 +167,7 @@ def _ended(
         try:
             if row.fault == "Ctrl-C":
                 return _interrupt(process, seed)
-            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+            output, _ = process.communicate(timeout=LIMIT_SECONDS * busyness())
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -182,7 +182,7 @@ def _interrupt(process: Any, seed: int) -> tuple[str, int | str]:
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     process.send_signal(signal.SIGINT)
     try:
-        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        output, _ = process.communicate(timeout=LIMIT_SECONDS * busyness())
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -33,6 +33,7 @@ def test_the_quick_rows_are_rows_of_the_matrix():
     assert set(QUICK) <= set(rows())
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("row", QUICK, ids=str)
 def test_row(row, request):
     if reason := reason_why_not(row):

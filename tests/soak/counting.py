@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-__all__ = ["Sample", "Verdict", "busyness"]
+__all__ = ["Sample", "Verdict"]
 
 GROWTH = {
     "megabytes": 40,
@@ -136,11 +136,3 @@ class Verdict:
 def _median(samples: list[Sample]) -> Sample:
     names = Sample.__dataclass_fields__
     return Sample(*(statistics.median([getattr(each, name) for each in samples]) for name in names))
-
-
-def busyness() -> float:
-    """Return how many processes want each core, by the load of the last minute; 1 where few do.
-
-    On a machine that does other work a call takes so many times longer: limits of time grow alike.
-    """
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

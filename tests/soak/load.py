@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.busyness import busyness
 from tests.faults.leftovers import GONE_SECONDS, MARK, left
-from tests.soak.counting import Sample, Verdict, busyness
+from tests.soak.counting import Sample, Verdict
 from tests.soak.work import WORKS, dies_once, plain, reduced, same, stops_once
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config

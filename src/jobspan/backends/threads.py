@@ -229,5 +229,6 @@ class ThreadExecutor:
         for _ in range(len(self._threads) + self._abandoned):
             self._batches.put(None)
         for worker in self._threads:
-            worker.join()
+            if worker.is_alive():  # one that Ctrl-C met as it started ends by itself
+                worker.join()
         self._threads.clear()

@@ -16,6 +16,9 @@ __all__ = ["BackgroundRun"]
 STOP_SECONDS = 10.0
 """How long a closed generator waits for its scheduler's thread: a user's iterable may block it."""
 
+START_SECONDS = 1.0
+"""How long its start may take where that was interrupted."""
+
 
 class BackgroundRun:
     """Runs a scheduler in a thread and yields its results in the consumer's.
@@ -45,15 +48,16 @@ class BackgroundRun:
         self._error: BaseException | None = None
         self._ended = False
         self._news = threading.Condition()
+        self._begun = threading.Event()
         self._thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._run,),
             name="jobspan-scheduler",
             daemon=True,
         )
-        self._thread.start()
 
     def _run(self) -> None:
+        self._begun.set()
         error: BaseException | None = None
         try:
             for chunk in self._scheduler:
@@ -81,6 +85,7 @@ class BackgroundRun:
         taken = 0
         complete = False
         try:
+            self._thread.start()
             yield None
             while True:
                 with self._news:
@@ -111,8 +116,13 @@ class BackgroundRun:
         self._join()
 
     def _join(self) -> None:
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is self._thread:
+            return
+        # Ctrl-C may have come as it started: then it begins a moment later.
+        if self._begun.wait(START_SECONDS):
             self._thread.join(timeout=STOP_SECONDS)
+        else:
+            self._finish()
 
     def _stop(self, *, complete: bool, taken: int) -> None:
         if complete:

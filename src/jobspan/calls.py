@@ -104,7 +104,7 @@ class CallContext:
     """What holds around every call of one ``Parallel`` call, in whatever worker it runs.
 
     Made once by the front end; a backend sends it to a worker once and names it by its `token`
-    from then on. A worker enters it with :func:`jobspan.worker.context.entered`.
+    from then on. A worker enters it with :func:`jobspan.worker.context.run_in`.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from jobspan.calls import Batch
 from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Capabilities, Plan
-from jobspan.worker.context import entered
+from jobspan.worker.context import run_in
 from jobspan.worker.run import run_calls
 
 
@@ -57,8 +57,7 @@ class FuturesExecutor:
         if batch.number not in self._in_flight:
             return  # cancelled before it began
         self._began[batch.number] = time.monotonic()
-        with entered(batch.context):
-            ran = run_calls(batch.calls)
+        ran = run_in(batch.context, run_calls, batch.calls)
         worker = threading.current_thread().name
         self._outcomes.put(Outcome(batch.number, ran.values, ran.failures, worker, *ran[2:]))
 

@@ -23,7 +23,7 @@ from jobspan.cores import cpu_count
 from jobspan.errors import BackendError
 from jobspan.outcomes import Failure, Outcome
 from jobspan.plans import Capabilities, Plan
-from jobspan.worker.context import THREAD_VARIABLES, entered
+from jobspan.worker.context import THREAD_VARIABLES, run_in
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["JoblibStyleBackend", "JoblibStyleExecutor", "ParallelBackendBase"]
@@ -170,8 +170,7 @@ class _BatchFunction:
         self.items = list(batch.calls)
 
     def __call__(self) -> Ran:
-        with entered(self._context):
-            return run_calls(self._calls)
+        return run_in(self._context, run_calls, self._calls)
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -9,7 +9,7 @@ from jobspan.backends.counting import jobs_asked_for
 from jobspan.calls import Batch
 from jobspan.outcomes import Outcome
 from jobspan.plans import Capabilities, Plan
-from jobspan.worker.context import entered
+from jobspan.worker.context import run_in
 from jobspan.worker.run import run_calls
 
 __all__ = ["SequentialBackend", "SequentialExecutor"]
@@ -62,8 +62,7 @@ class SequentialExecutor:
         if not self._batches:
             return []
         batch = self._batches.popleft()
-        with entered(batch.context):
-            ran = run_calls(batch.calls)
+        ran = run_in(batch.context, run_calls, batch.calls)
         return [Outcome(batch.number, ran.values, ran.failures, "caller", ran.started, ran.seconds)]
 
     def wake(self) -> None:

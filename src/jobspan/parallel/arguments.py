@@ -8,6 +8,8 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from functools import partial
+from numbers import Real
 from typing import Any, Literal, cast
 
 from jobspan.calls import Call, is_recallable
@@ -18,7 +20,9 @@ from jobspan.scheduling.retrying import RetryPolicy
 __all__ = [
     "DEFAULT_PRE_DISPATCH",
     "CallChecker",
+    "MappedCalls",
     "ReturnAs",
+    "check_iterable",
     "read_batch_size",
     "read_bytes",
     "read_choice",
@@ -29,12 +33,17 @@ __all__ = [
     "read_retries",
     "read_return_as",
     "read_seconds",
+    "read_verbose",
+    "read_whole",
 ]
 
 ReturnAs = Literal["list", "generator", "generator_unordered"]
 
 DEFAULT_PRE_DISPATCH = "2 * n_jobs"
 """joblib's: enough to keep workers busy, little enough to leave the user's iterable unread."""
+
+MANY_JOBS = 1000
+"""With so many jobs, arithmetic on their number that is meant gives at least one batch."""
 
 _RETURN_AS = ("list", "generator", "generator_unordered")
 _ON_ERROR = ("raise", "return", "skip")
@@ -66,14 +75,41 @@ def read_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 
 def read_n_jobs(value: object) -> int:
-    """Return a number of jobs as a whole number, rounded down."""
+    """Return a number of jobs as a whole number other than 0, rounded towards it."""
+    forms = (
+        f"n_jobs could not be converted to int: n_jobs={value!r}; pass a whole number such "
+        "as 4, or -1 for all cores"
+    )
     try:
-        return int(cast("Any", value))
-    except (ValueError, TypeError) as error:
+        number = int(cast("Any", value))
+    except TypeError as error:
+        raise TypeError(forms) from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(forms) from error
+    if number == 0:
         raise ValueError(
-            f"n_jobs could not be converted to int: n_jobs={value!r}; pass a whole number such "
-            "as 4, or -1 for all cores"
-        ) from error
+            "n_jobs == 0 in Parallel has no meaning; pass 1 to run one call at a time, "
+            "or -1 to use all cores"
+        )
+    return number
+
+
+def read_verbose(value: object) -> int:
+    """Return a verbosity as a whole number."""
+    if isinstance(value, Real) and math.isfinite(value):
+        return int(value)
+    raise ValueError(f"verbose={value!r}: pass a number: 0 for no lines, 10 for many, 50 for all")
+
+
+def read_whole(name: str, value: object) -> int | None:
+    """Return a whole number above 0, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        number = operator.index(cast("Any", value))
+        if number > 0:
+            return number
+    raise ValueError(f"{name}={value!r}: pass a whole number above 0, or None")
 
 
 def read_batch_size(value: object) -> int | None:
@@ -100,13 +136,16 @@ def read_bytes(name: str, value: object) -> int | None:
     if isinstance(value, str):
         number, unit = value[:-1], value[-1:].upper()
         try:
-            return int(_UNITS[unit] * float(number))
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"{name}={value!r} is no size; pass a number of bytes, or text such as '1M', "
-                "with one of the units K, M, G"
-            ) from error
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            size = int(_UNITS[unit] * float(number))
+        except (KeyError, ValueError, OverflowError):
+            size = -1
+        if size >= 0:
+            return size
+        raise ValueError(
+            f"{name}={value!r} is no size; pass a number of bytes, or text such as '1M', "
+            "with one of the units K, M, G"
+        )
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf:
         return int(value)
     raise ValueError(f"{name}={value!r} is no size; pass bytes, text such as '1M', or None")
 
@@ -115,7 +154,7 @@ def read_seconds(name: str, value: object) -> float | None:
     """Return a time limit in seconds, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0:
         raise ValueError(f"{name}={value!r}: pass seconds, a number not below 0, or None")
     return None if math.isinf(value) else float(value)
 
@@ -126,8 +165,10 @@ def read_retries(value: object) -> RetryPolicy:
         return RetryPolicy()
     if isinstance(value, RetryPolicy):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return RetryPolicy(attempts=value)
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        attempts = operator.index(cast("Any", value))
+        if attempts >= 0:
+            return RetryPolicy(attempts=attempts)
     raise ValueError(
         f"retries={value!r}: pass how often to try again, 0 or more, or a RetryPolicy, such as "
         "RetryPolicy(attempts=3, exceptions=ConnectionError)"
@@ -139,7 +180,7 @@ def read_propagate(value: object) -> tuple[ContextVar[Any], ...]:
     if isinstance(value, ContextVar):
         return (value,)
     try:
-        variables = tuple(cast("Iterable[Any]", value or ()))
+        variables = () if value is None else tuple(cast("Iterable[Any]", value))
     except TypeError:
         variables = (value,)
     for variable in variables:
@@ -149,7 +190,7 @@ def read_propagate(value: object) -> tuple[ContextVar[Any], ...]:
 
 
 def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
-    """Return how many batches may be dispatched ahead, or None for all.
+    """Return how many batches may be dispatched ahead, at least 1, or None for all.
 
     Parameters
     ----------
@@ -162,27 +203,26 @@ def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
     --------
     >>> read_pre_dispatch("1.5*n_jobs", n_jobs=4)
     6
+    >>> read_pre_dispatch("n_jobs // 2", n_jobs=1)
+    1
     """
-    if value is None or value == "all":
+    if value == "all":
         return None
     if value == DEFAULT_PRE_DISPATCH:
         return 2 * n_jobs
-    number: Any = value
+    if isinstance(value, Real) and not isinstance(value, bool) and 1 <= value < math.inf:
+        return int(value)
     if isinstance(value, str):
         from jobspan.parallel.pre_dispatch import evaluate
 
         try:
-            number = evaluate(value, n_jobs)
+            ahead = evaluate(value, n_jobs)
+            # What is below 1 for few jobs only, as "n_jobs // 2" is, means one batch there.
+            if ahead >= 1 or evaluate(value, MANY_JOBS) >= 1:
+                return max(1, int(ahead))
         except (SyntaxError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
             raise ValueError(_pre_dispatch_forms(value)) from error
-    if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 1:
-        try:
-            number = operator.index(number)
-        except TypeError:
-            raise ValueError(_pre_dispatch_forms(value)) from None
-        if number < 1:
-            raise ValueError(_pre_dispatch_forms(value))
-    return int(number)
+    raise ValueError(_pre_dispatch_forms(value))
 
 
 def _pre_dispatch_forms(value: object) -> str:
@@ -190,6 +230,52 @@ def _pre_dispatch_forms(value: object) -> str:
         f"pre_dispatch={value!r}: pass 'all', a whole number above 0, or arithmetic on n_jobs "
         "such as '2 * n_jobs'"
     )
+
+
+def check_iterable(calls: object) -> None:
+    """Refuse what no calls can be read from."""
+    if not hasattr(calls, "__iter__") and not hasattr(calls, "__getitem__"):
+        raise TypeError(
+            f"{type(calls).__name__} {_short(calls)} is not iterable; pass calls, as in "
+            "Parallel()(delayed(f)(x) for x in xs)"
+        )
+
+
+class MappedCalls:
+    """The calls of ``Parallel.map``, which can tell their number where their arguments can.
+
+    Parameters
+    ----------
+    function : callable
+        What each of them calls.
+    iterables : sequence of iterable
+        One for each positional argument; the shortest one ends the calls.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], iterables: tuple[Iterable[Any], ...]
+    ) -> None:
+        _check_function(function)
+        if not iterables:
+            raise TypeError(
+                "Parallel.map(function) lacks the arguments; pass an iterable for each argument of "
+                "the function, as in Parallel().map(pow, [2, 3], [5, 2])"
+            )
+        for place, iterable in enumerate(iterables, start=1):
+            if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+                raise TypeError(
+                    f"argument {place} of Parallel.map after the function is "
+                    f"{type(iterable).__name__} {_short(iterable)}, not an iterable"
+                )
+        self._function = function
+        self._iterables = iterables
+
+    def __iter__(self) -> Iterator[Call]:
+        function = self._function
+        return ((function, args, {}) for args in zip(*self._iterables, strict=False))
+
+    def __len__(self) -> int:
+        return min(map(len, self._iterables))  # type: ignore[arg-type]  # those that have one
 
 
 class CallChecker:
@@ -301,13 +387,18 @@ def _check_function(function: object) -> None:
     if not callable(function):
         raise TypeError(f"delayed({_short(function)}): {type(function).__name__} is not callable")
     name = getattr(function, "__qualname__", None) or _short(function)
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    runs = function
+    while isinstance(runs, partial):
+        runs = runs.func
+    if not inspect.isroutine(runs):
+        runs = type(runs).__call__  # what an object does that is called
+    if inspect.iscoroutinefunction(runs) or inspect.isasyncgenfunction(runs):
         raise TypeError(
             f"{name} is an async function, which a worker would not await; write "
             f"delayed(asyncio.run)({name}(...)) with backend='threads', or a plain function that "
             "calls asyncio.run"
         )
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(runs):
         raise TypeError(
             f"{name} is a generator function, and a generator cannot travel back from a worker; "
             f"return a list: define a function that returns list({name}(...))"

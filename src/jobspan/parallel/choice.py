@@ -161,10 +161,11 @@ def default_n_jobs(backend: Backend) -> int:
     asked = os.environ.get("JOBSPAN_N_JOBS", "").strip()
     if asked:
         try:
-            return int(asked)
+            return read_n_jobs(asked)
         except ValueError as error:
             raise ValueError(
-                f"JOBSPAN_N_JOBS={asked!r} is no whole number; set it to 4, say, or to -1"
+                f"JOBSPAN_N_JOBS={asked!r} is no whole number other than 0; set it to 4, say, or "
+                "to -1"
             ) from error
     return -1 if backend.capabilities.remote else 1
 

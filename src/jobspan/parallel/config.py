@@ -21,6 +21,8 @@ from jobspan.parallel.arguments import (
     read_propagate,
     read_retries,
     read_seconds,
+    read_verbose,
+    read_whole,
 )
 from jobspan.scheduling.retrying import RetryPolicy
 
@@ -66,11 +68,13 @@ def check_values(values: dict[str, Any]) -> None:
         raise ValueError(
             "prefer == 'processes' and require == 'sharedmem' are inconsistent settings"
         )
-    if values.get("n_jobs") is not None and read_n_jobs(values["n_jobs"]) == 0:
-        raise ValueError(
-            "n_jobs == 0 in Parallel has no meaning; pass 1 to run one call at a time, "
-            "or -1 to use all cores"
-        )
+    if values.get("n_jobs") is not None:
+        read_n_jobs(values["n_jobs"])
+    if "verbose" in values:
+        read_verbose(values["verbose"])
+    folder = values.get("temp_folder")
+    if folder is not None and not isinstance(folder, str | PathLike):
+        raise TypeError(f"temp_folder={folder!r}: pass the path of a folder, or None")
     if "max_nbytes" in values:
         read_bytes("max_nbytes", values["max_nbytes"])
     if values.get("mmap_mode", "r") not in _MMAP_MODES:
@@ -84,20 +88,19 @@ def check_values(values: dict[str, Any]) -> None:
     if "propagate" in values:
         read_propagate(values["propagate"])
     for name in ("max_pending", "inner_max_num_threads"):
-        number = values.get(name)
-        if number is not None and (
-            isinstance(number, bool) or not isinstance(number, int) or number < 1
-        ):
-            raise ValueError(f"{name}={number!r}: pass a whole number above 0, or None")
+        read_whole(name, values.get(name))
     progress = values.get("progress")
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise ValueError(f"progress={progress!r}: pass True, False or a callable for events")
     report = values.get("report")
-    if report is not None and not isinstance(report, str | PathLike):
+    if report == "" or not (report is None or isinstance(report, str | PathLike)):
         raise TypeError(f"report={report!r}: pass the path of a file to write, such as 'run.html'")
     initializer = values.get("initializer")
     if initializer is not None and not callable(initializer):
-        raise TypeError(f"initializer={initializer!r} is not callable")
+        raise TypeError(f"initializer={initializer!r} is not callable; pass a function, or None")
+    initargs = values.get("initargs", ())
+    if not isinstance(initargs, tuple | list):
+        raise TypeError(f"initargs={initargs!r}: pass the initializer's arguments as a tuple")
 
 
 class parallel_config:  # noqa: N801 - joblib's name
@@ -208,11 +211,15 @@ class parallel_config:  # noqa: N801 - joblib's name
         if inner_max_num_threads is not None:
             values["inner_max_num_threads"] = inner_max_num_threads
         check_values(values)
+        if not (bridge is None or isinstance(bridge, bool)):
+            raise TypeError(f"bridge={bridge!r}: pass True, False, or None for what holds already")
         if backend is None or isinstance(backend, Default):
             if inner_max_num_threads is not None or backend_params:
+                given = {"inner_max_num_threads": inner_max_num_threads, **backend_params}
+                shown = ", ".join(f"{k}={v!r}" for k, v in given.items() if v is not None)
                 raise ValueError(
                     "inner_max_num_threads and other constructor parameters backend_params are "
-                    "only supported when backend is not None."
+                    f"only supported when backend is not None. Got {shown}: pass backend= as well"
                 )
             made = before.backend
             self._owned: Backend | None = None
@@ -224,7 +231,7 @@ class parallel_config:  # noqa: N801 - joblib's name
             before,
             backend=made,
             values={**before.values, **values},
-            bridge=before.bridge if bridge is None else bool(bridge),
+            bridge=before.bridge if bridge is None else bridge,
         )
         replace_current(self.settings)
         self._crossing: Crossing | None = begin(self.settings)

@@ -17,7 +17,9 @@ from jobspan.compatibility import Logger
 from jobspan.executors import Backend, Executor
 from jobspan.parallel.arguments import (
     CallChecker,
+    MappedCalls,
     ReturnAs,
+    check_iterable,
     read_batch_size,
     read_pre_dispatch,
     read_return_as,
@@ -35,7 +37,6 @@ from jobspan.scheduling.inline import plain_loop, watched_loop
 from jobspan.scheduling.loop import Scheduler
 from jobspan.scheduling.policy import SchedulingPolicy
 from jobspan.scheduling.retrying import RetryPolicy
-from jobspan.worker.context import entered
 
 __all__ = ["Parallel"]
 
@@ -304,6 +305,8 @@ max_pending, propagate, report
         """
         from jobspan.parallel.asynchronous import collect, iterate
 
+        check_iterable(iterable)
+
         def start() -> Iterator[Any]:
             results: Iterator[Any] = self._begin(iterable, as_generator=True)
             return results
@@ -316,6 +319,7 @@ max_pending, propagate, report
             scheduler.stop()
 
     def _begin(self, iterable: Iterable[Any], *, as_generator: bool) -> Any:
+        check_iterable(iterable)
         if not self._running.acquire(blocking=False):
             message = "This Parallel instance is already running !"
             if self.return_generator:
@@ -352,7 +356,7 @@ max_pending, propagate, report
         >>> Parallel(n_jobs=2, backend="threads").map(pow, [2, 3], [5, 2])
         [32, 9]
         """
-        return self((function, args, {}) for args in zip(*iterables, strict=False))
+        return self(MappedCalls(function, iterables))
 
     def _start(self, iterable: Iterable[Any], *, bounded: bool) -> Iterator[Any]:
         backend = self._choice.backend
@@ -414,7 +418,7 @@ max_pending, propagate, report
             results = plain_loop(calls)
         else:
             context = CallContext(settings=current(), initializer=self._initializer)
-            results = watched_loop(calls, context, policy, tracker, entered, dice=dice_of(policy))
+            results = watched_loop(calls, context, policy, tracker, dice=dice_of(policy))
         generator = self._inline_results(results, tracker, counted=not plain)
         next(generator)
         return generator

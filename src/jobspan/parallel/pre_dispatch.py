@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 __all__ = ["evaluate"]
+
+LONGEST = 100
+"""No expression is longer, in characters: one nested deeply would end the interpreter."""
+
+LARGEST = 1_000_000
+"""No power is raised that is larger: one with many digits takes for ever."""
+
+
+def _power(base: float, exponent: float) -> Any:
+    if exponent > 0 and abs(base) > 1 and exponent * math.log(abs(base)) > math.log(LARGEST):
+        raise OverflowError(f"{base} ** {exponent} is too large")
+    return base**exponent
+
 
 _OPERATORS: Mapping[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -16,6 +30,7 @@ _OPERATORS: Mapping[type, Callable[..., Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
+    ast.Pow: _power,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
@@ -34,6 +49,8 @@ def evaluate(text: str, n_jobs: int) -> float:
     >>> evaluate("2 * (n_jobs + 1)", n_jobs=4)
     10
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"longer than {LONGEST} characters")
     return _value(ast.parse(text.strip(), mode="eval").body, n_jobs)
 
 

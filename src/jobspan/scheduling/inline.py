@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextvars import copy_context
 from typing import Any
 
 from jobspan.calls import Batch, Call, CallContext
@@ -12,15 +12,19 @@ from jobspan.outcomes import Failure, Outcome
 from jobspan.scheduling.failures import TaskFailure
 from jobspan.scheduling.loop import Observer
 from jobspan.scheduling.policy import SchedulingPolicy
+from jobspan.worker.context import run_in
 from jobspan.worker.run import failure_of
 
 __all__ = ["plain_loop", "watched_loop"]
 
 
 def plain_loop(calls: Iterable[Call]) -> Iterator[Any]:
-    """Yield the result of each call, with nothing else to do: no policy, nobody watching."""
+    """Yield the result of each call, with nothing else to do: no policy, nobody watching.
+
+    As in a worker, context variables that a call sets are seen by nobody else.
+    """
     for function, args, kwargs in calls:
-        yield function(*args, **kwargs)
+        yield copy_context().run(function, *args, **kwargs)
 
 
 def watched_loop(
@@ -28,7 +32,6 @@ def watched_loop(
     context: CallContext,
     policy: SchedulingPolicy,
     observer: Observer,
-    enter: Callable[[CallContext], AbstractContextManager[None]],
     *,
     sleep: Callable[[float], None] = time.sleep,
     dice: Callable[[], float] | None = None,
@@ -45,8 +48,6 @@ def watched_loop(
         The decisions to follow.
     observer : Observer
         Is told what happens.
-    enter : callable
-        Enters a context, as :func:`jobspan.worker.context.entered` does.
     sleep : callable
         Waits so many seconds between attempts.
     dice : callable or None
@@ -58,7 +59,7 @@ def watched_loop(
         while True:
             batch = Batch(index, index, (call,), context, attempt)
             observer.dispatched(batch)
-            outcome = _run(batch, enter)
+            outcome = _run(batch)
             observer.completed(batch, outcome)
             failure = outcome.failures.get(0)
             if failure is None:
@@ -87,17 +88,22 @@ def watched_loop(
     observer.exhausted(index + 1)
 
 
-def _run(batch: Batch, enter: Callable[[CallContext], AbstractContextManager[None]]) -> Outcome:
+def _run(batch: Batch) -> Outcome:
     """Run a batch of one call; what is not an ``Exception`` (Ctrl-C, say) goes through."""
-    function, args, kwargs = batch.calls[0]
-    values: list[Any] = [None]
-    failures: dict[int, Failure] = {}
     started = time.time()
     begin = time.perf_counter()
     try:
-        with enter(batch.context):
-            values[0] = function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - settled by the policy
-        failures[0] = failure_of(error)
+        value, failure = run_in(batch.context, _tried, batch.calls[0])
+    except Exception as error:  # noqa: BLE001 - an initializer's: it is the call's failure
+        value, failure = None, failure_of(error)
     seconds = time.perf_counter() - begin
-    return Outcome(batch.number, values, failures, "caller", started, seconds)
+    failures = {} if failure is None else {0: failure}
+    return Outcome(batch.number, [value], failures, "caller", started, seconds)
+
+
+def _tried(call: Call) -> tuple[Any, Failure | None]:
+    function, args, kwargs = call
+    try:
+        return function(*args, **kwargs), None
+    except Exception as error:  # noqa: BLE001 - settled by the policy
+        return None, failure_of(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import UnionType
 
 from jobspan.outcomes import Failure, FailureKind
 
@@ -56,15 +57,20 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         for name in ("attempts", "lost_attempts"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 0):
+            if value is not None and not (_is_number(value, int) and value >= 0):
                 raise ValueError(f"RetryPolicy({name}={value!r}): pass a whole number, 0 or more")
-        if not 0 <= self.jitter <= 1:
+        if not (_is_number(self.jitter, int | float) and 0 <= self.jitter <= 1):
             raise ValueError(f"RetryPolicy(jitter={self.jitter!r}): pass a share from 0 to 1")
         for name in ("delay", "backoff", "longest_delay"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"RetryPolicy({name}={getattr(self, name)!r}): pass a number, 0 or more"
-                )
+            value = getattr(self, name)
+            if not (_is_number(value, int | float) and value >= 0):
+                raise ValueError(f"RetryPolicy({name}={value!r}): pass a number, 0 or more")
+        kinds = self.exceptions if isinstance(self.exceptions, tuple) else (self.exceptions,)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise TypeError(
+                f"RetryPolicy(exceptions={self.exceptions!r}): pass an exception type, or a tuple "
+                "of them, such as (ConnectionError, TimeoutError)"
+            )
 
     @property
     def never(self) -> bool:
@@ -97,3 +103,7 @@ class RetryPolicy:
         if dice is not None:
             pause *= 1 - self.jitter * dice()
         return pause
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -100,6 +100,13 @@ def log_and_fail(folder: str, name: str, failures: int) -> int:
     return calls
 
 
+def be(name: str) -> str:
+    """Take a name, and tell the one before."""
+    before = tenant.get()
+    tenant.set(name)
+    return before
+
+
 def leave_mark(folder: str) -> None:
     """Leave one file a call, named by the worker."""
     mark = f"{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}"
@@ -189,6 +196,18 @@ class BackendConformance:
         """Any batch size and pre-dispatch gives the same results."""
         parallel = Parallel(batch_size=batch_size, pre_dispatch=pre_dispatch)
         assert parallel(delayed(square)(i) for i in range(50)) == [i * i for i in range(50)]
+
+    def test_pre_dispatch(self) -> None:
+        """The input is read no further than ``pre_dispatch=`` allows."""
+        moments: list[float] = []
+
+        def calls() -> Iterator[Any]:
+            for i in range(6):
+                moments.append(time.monotonic())
+                yield delayed(sleep_and_return)(0.2, i)
+
+        assert Parallel(pre_dispatch=3, batch_size=1)(calls()) == list(range(6))
+        assert sum(moment < moments[0] + 0.2 for moment in moments) <= 3
 
     def test_empty(self) -> None:
         """No calls give no results, from an empty list or an exhausted iterator."""
@@ -460,6 +479,23 @@ class BackendConformance:
         finally:
             tenant.reset(token)
         assert results == ["alice"] * 20
+
+    def test_variables_are_each_calls_own(self) -> None:
+        """Context variables that a call sets are seen by no other call, nor by the caller."""
+        for batch_size in (1, 5):
+            results = Parallel(batch_size=batch_size)(delayed(be)(f"call {i}") for i in range(20))
+            assert results == ["nobody"] * 20
+        assert list(Parallel(on_error="skip")(delayed(be)("call") for _ in range(5))) == [
+            "nobody"
+        ] * 5
+        assert tenant.get() == "nobody"
+
+    def test_variables_of_the_initializer(self) -> None:
+        """Context variables that the initializer sets hold in every call of a ``with`` block."""
+        with Parallel(initializer=be, initargs=("bob",)) as parallel:
+            for _ in range(2):
+                assert parallel(delayed(be)("alice") for _ in range(20)) == ["bob"] * 20
+        assert tenant.get() == "nobody"
 
     def test_nested(self) -> None:
         """Parallel calls nest without deadlock, to any depth."""

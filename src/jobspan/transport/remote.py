@@ -10,7 +10,7 @@ from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
 from jobspan.transport.batches import BatchDecoder, EncodedRan, encode_ran
 from jobspan.transport.protocol import EncodedBatch
-from jobspan.worker.context import entered
+from jobspan.worker.context import run_in
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["UNDECODED", "run_encoded"]
@@ -64,8 +64,7 @@ def run_encoded(
         if run is not None:
             ran = run(context, calls, size)
         else:
-            with entered(context, worker):
-                ran = run_calls(calls)
+            ran = run_in(context, run_calls, calls, worker=worker)
     except Exception as error:  # noqa: BLE001 - an initializer's: it is the calls' failure
         failures = dict.fromkeys(range(size), failure_of(error))
         ran = Ran([None] * size, failures, 0.0, 0.0)

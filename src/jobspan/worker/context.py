@@ -7,16 +7,15 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import Context, copy_context
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, TypeAlias, TypeVar
 
-from jobspan.ambient import activated, replace_current
+from jobspan.ambient import replace_current
 from jobspan.bridging import Crossing, begin
 from jobspan.calls import CallContext, Initializer
 
-__all__ = ["THREAD_VARIABLES", "Entrance", "entered", "prepare_process"]
+__all__ = ["THREAD_VARIABLES", "Entrance", "prepare_process", "run_in"]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -31,16 +30,23 @@ THREAD_VARIABLES = (
 
 R = TypeVar("R")
 
+Variables: TypeAlias = tuple[tuple[ContextVar[Any], Any], ...]
 
-@contextmanager
-def entered(context: CallContext, worker: object = None) -> Iterator[None]:
-    """Let `context` hold inside a ``with`` block, in this thread.
+
+def run_in(
+    context: CallContext, function: Callable[..., R], *args: Any, worker: object = None
+) -> R:
+    """Call `function` while `context` holds, in this thread.
 
     Parameters
     ----------
     context : CallContext
         Its ambient settings and context variables hold, for other libraries that have a bridge
         as well, and its initializer has run.
+    function : callable
+        What runs; context variables that it sets are not seen here.
+    *args : object
+        Its arguments.
     worker : object
         What a worker is here: initializers run once for each. None: this thread.
 
@@ -49,18 +55,27 @@ def entered(context: CallContext, worker: object = None) -> Iterator[None]:
     Threads and processes: touches nothing outside this thread's context. What concerns the whole
     process is `prepare_process`, for backends whose worker is a process of its own.
     """
-    with activated(context.settings):
-        tokens = [(variable, variable.set(value)) for variable, value in context.variables]
-        crossing = begin(context.settings)
-        try:
-            if context.initializer is not None:
-                _initialize(context.initializer, worker)
-            yield
-        finally:
-            if crossing is not None:
-                crossing.end()
-            for variable, token in reversed(tokens):
-                variable.reset(token)
+    return copy_context().run(_run_in, context, function, args, worker)
+
+
+def _run_in(
+    context: CallContext, function: Callable[..., R], args: tuple[Any, ...], worker: object
+) -> R:
+    _set(context)
+    crossing = begin(context.settings)
+    try:
+        if context.initializer is not None:
+            _initialize(context.initializer, worker)
+        return function(*args)
+    finally:
+        if crossing is not None:
+            crossing.end()
+
+
+def _set(context: CallContext) -> None:
+    replace_current(context.settings)
+    for variable, value in context.variables:
+        variable.set(value)
 
 
 class Entrance:
@@ -77,7 +92,7 @@ class Entrance:
     def __init__(self) -> None:
         self._token = ""
         self._prepared = Context()
-        self._initialized: set[str] = set()
+        self._initialized: dict[str, Variables] = {}
         self._crossing: Crossing | None = None
 
     def run(self, context: CallContext, function: Callable[..., R], *args: Any) -> R:
@@ -99,22 +114,20 @@ class Entrance:
             crossing.end()
 
     def _prepare(self, context: CallContext) -> None:
-        replace_current(context.settings)
-        for variable, value in context.variables:
-            variable.set(value)
+        _set(context)
         if context.initializer is not None:
             _run_once(context.initializer, self._initialized)
 
 
 class _Done(threading.local):
-    """The initializers that ran in this thread, by their tokens."""
+    """The initializers that ran in this thread, by their tokens, with the variables they set."""
 
     def __init__(self) -> None:
-        self.tokens: set[str] = set()
+        self.tokens: dict[str, Variables] = {}
 
 
 _done_here = _Done()
-_done_in: dict[int, set[str]] = {}
+_done_in: dict[int, dict[str, Variables]] = {}
 _initializing = threading.Lock()
 
 
@@ -123,13 +136,22 @@ def _initialize(initializer: Initializer, worker: object) -> None:
         _run_once(initializer, _done_here.tokens)
         return
     with _initializing:
-        _run_once(initializer, _done_in.setdefault(id(worker), set()))
+        _run_once(initializer, _done_in.setdefault(id(worker), {}))
 
 
-def _run_once(initializer: Initializer, done: set[str]) -> None:
-    if initializer.token not in done:
-        initializer.function(*initializer.args)
-        done.add(initializer.token)
+def _run_once(initializer: Initializer, done: dict[str, Variables]) -> None:
+    """Run an initializer, or set the context variables that it has set before."""
+    if initializer.token in done:
+        for variable, value in done[initializer.token]:
+            variable.set(value)
+        return
+    before = copy_context()
+    initializer.function(*initializer.args)
+    done[initializer.token] = tuple(
+        (variable, value)
+        for variable, value in copy_context().items()
+        if variable not in before or before[variable] is not value
+    )
 
 
 class _Process:

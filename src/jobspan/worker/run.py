@@ -6,7 +6,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import Context, copy_context
 from typing import Any, NamedTuple, NoReturn
 
 from jobspan.calls import Call
@@ -27,6 +28,8 @@ class Ran(NamedTuple):
 def run_calls(calls: Iterable[Call]) -> Ran:
     """Run calls one after the other; a call that raises leaves a failure, and the next one runs.
 
+    Context variables that a call sets are not seen by the others, nor by whoever runs the batch.
+
     Where a call forks and its child leaves it, by return or by an exception, the child ends: it is
     no worker, and would else answer in its parent's name.
     """
@@ -35,6 +38,27 @@ def run_calls(calls: Iterable[Call]) -> Ran:
     process = os.getpid()
     started = time.time()
     begin = time.perf_counter()
+    left = iter(calls)
+    here = copy_context()
+    while here.copy().run(_run_some, left, here, values, failures, process):
+        pass
+    if os.getpid() != process:
+        _end_child(None)
+    return Ran(values, failures, started, time.perf_counter() - begin)
+
+
+def _run_some(
+    calls: Iterator[Call],
+    untouched: Context,
+    values: list[Any],
+    failures: dict[int, Failure],
+    process: int,
+) -> bool:
+    """Run calls to their end, or until one has set context variables; whether there may be more.
+
+    A context that nobody has changed is compared in no time; a copy for each call takes longer
+    than a short call does.
+    """
     for function, args, kwargs in calls:
         try:
             values.append(function(*args, **kwargs) if kwargs else function(*args))
@@ -45,9 +69,12 @@ def run_calls(calls: Iterable[Call]) -> Ran:
                 raise
             failures[len(values)] = failure_of(error)
             values.append(None)
-    if os.getpid() != process:
-        _end_child(None)
-    return Ran(values, failures, started, time.perf_counter() - begin)
+        try:
+            if copy_context() != untouched:
+                return True
+        except Exception:  # noqa: BLE001 - values that cannot be compared are others
+            return True
+    return False
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

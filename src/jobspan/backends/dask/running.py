@@ -17,7 +17,7 @@ from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind
 from jobspan.transport.protocol import Encoded, EncodedBatch
 from jobspan.transport.remote import run_encoded
-from jobspan.worker.context import entered
+from jobspan.worker.context import run_in
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["Head", "run_batch"]
@@ -141,8 +141,7 @@ def _until(cancelled: Any, calls: Iterable[Call]) -> Iterable[Call]:
 def _run_in(context: CallContext, calls: Iterable[Call], size: int, identity: object) -> Ran:
     """Run calls in their context; an initializer that raises fails them all."""
     try:
-        with entered(context, identity):
-            return run_calls(calls)
+        return run_in(context, run_calls, calls, worker=identity)
     except Exception as error:  # noqa: BLE001 - it travels to the user
         return Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), time.time(), 0.0)
 

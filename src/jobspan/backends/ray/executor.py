@@ -26,7 +26,7 @@ from jobspan.transport.batches import BatchEncoder, EncodedRan, decode_ran
 from jobspan.transport.content import ContentStore, SharedOnce
 from jobspan.transport.protocol import EncodedBatch
 from jobspan.transport.remote import UNDECODED
-from jobspan.worker.context import entered
+from jobspan.worker.context import run_in
 from jobspan.worker.run import run_calls
 
 __all__ = ["RayExecutor"]
@@ -289,8 +289,7 @@ class RayExecutor:
 
     def _run_here(self, batch: Batch) -> None:
         """Run a batch in this process, a worker of Ray that waits in vain for a place elsewhere."""
-        with entered(batch.context):
-            ran = run_calls(batch.calls)
+        ran = run_in(batch.context, run_calls, batch.calls)
         outcome = Outcome(
             batch.number, ran.values, ran.failures, "caller", ran.started, ran.seconds
         )

@@ -11,7 +11,7 @@ from typing import Any
 from jobspan.backends.ray.messages import Reply, Sent, pack_reply, read_message
 from jobspan.calls import Call, CallContext
 from jobspan.transport.remote import run_encoded
-from jobspan.worker.context import entered, prepare_process
+from jobspan.worker.context import prepare_process, run_in
 from jobspan.worker.run import Ran, run_calls
 
 __all__ = ["JobspanWorker", "own_versions", "run_task", "versions_task"]
@@ -55,8 +55,7 @@ class JobspanWorker:
 
         def run(context: CallContext, calls: Iterable[Call], _size: int) -> Ran:
             prepare_process(context)
-            with entered(context, self):
-                return run_calls(calls)
+            return run_in(context, run_calls, calls, worker=self)
 
         ran = [run_encoded(encoded, shared, mode, self, run) for encoded in read_message(sent)]
         return pack_reply(self._name, ran)

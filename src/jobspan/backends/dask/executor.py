@@ -14,9 +14,9 @@ from jobspan.backends.dask.arrivals import Arrival, Arrivals
 from jobspan.backends.dask.options import TaskOptions
 from jobspan.backends.dask.output import replay
 from jobspan.backends.dask.pool import leave_pool
-from jobspan.backends.dask.reruns import Reruns
 from jobspan.backends.dask.running import run_batch
 from jobspan.backends.dask.sending import Parcel, Sender
+from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.errors import (
     BackendUnreachableError,

@@ -11,8 +11,8 @@ from jobspan.backends.ray.connecting import ray_package
 from jobspan.backends.ray.crew import Crew, Member
 from jobspan.backends.ray.messages import pack_message, read_reply
 from jobspan.backends.ray.room import Room
-from jobspan.backends.ray.splitting import Splits
 from jobspan.backends.ray.staff import Staff
+from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.errors import (
     BackendUnreachableError,
@@ -114,7 +114,7 @@ class RayExecutor:
         self._queue: deque[_Waiting] = deque()
         self._flights: dict[Any, _Flight] = {}
         self._done: list[Outcome] = []
-        self._splits = Splits()
+        self._reruns = Reruns()
         self._seconds_a_batch: float | None = None
         self._woken = Event()
         self._closed = False
@@ -283,7 +283,7 @@ class RayExecutor:
         self._arrived(batch, outcome)
 
     def _arrived(self, batch: Batch, outcome: Outcome) -> None:
-        whole = self._splits.gather(batch, outcome)
+        whole = self._reruns.settled(batch, outcome)
         if whole is not None:
             self._done.append(whole)
 
@@ -311,7 +311,7 @@ class RayExecutor:
     def _refused(self, batch: Batch, failure: Failure) -> None:
         """Settle a batch that cannot travel; of several calls, those that can go on their own."""
         if len(batch.calls) > 1:
-            self._queue += map(_Waiting, self._splits.split(batch))
+            self._queue += map(_Waiting, self._reruns.split(batch))
         else:
             self._arrived(batch, Outcome.of_failure(batch.number, 1, failure))
 
@@ -334,7 +334,7 @@ class RayExecutor:
                 failure = Failure(problem, kind=FailureKind.LOST)
                 self._arrived(batch, Outcome.of_failure(batch.number, 1, failure))
             else:
-                singles = self._splits.split(batch) if len(batch.calls) > 1 else [batch]
+                singles = self._reruns.split(batch) if len(batch.calls) > 1 else [batch]
                 self._queue.extend(_Waiting(single, alone=True) for single in singles)
 
     def _broken(self, flight: _Flight, error: Exception) -> None:
@@ -373,7 +373,7 @@ class RayExecutor:
     def cancel(self) -> None:
         """Drop what waits, and stop the workers that run something."""
         self._queue.clear()
-        self._splits.clear()
+        self._reruns.clear()
         self._done.clear()
         self._staff.stop()
         self._flights.clear()

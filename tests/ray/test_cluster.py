@@ -212,20 +212,24 @@ def test_own_ray_in_a_thread(run_driver: Callable[..., str]) -> None:
     """A Ray that was started in a thread which ends serves the next thread, and is stopped."""
     out = run_driver(
         """
-        import threading, psutil
+        import threading, psutil, ray
         from jobspan import Parallel, delayed
         from jobspan.backends.ray import RayBackend
         backend = RayBackend(ray_options=dict(num_cpus=1, object_store_memory=80 << 20))
         results = []
         def run():
             results.extend(Parallel(n_jobs=1, backend=backend)(delayed(abs)(x) for x in [-1, -2]))
-        for _ in range(2):
+        def run_in_thread():
             thread = threading.Thread(target=run)
             thread.start()
             thread.join()
+        for _ in range(2):
+            run_in_thread()
+        ray.shutdown()  # the user's own
+        run_in_thread()
         print(results)
         backend.close()
         print(len(psutil.Process().children()))
         """
     )
-    assert out == "[1, 2, 1, 2]\n0\n"
+    assert out == "[1, 2, 1, 2, 1, 2]\n0\n"

@@ -62,6 +62,8 @@ class Connection:
         with _lock:
             if not ray_package().is_initialized():
                 _state.users = 0
+                if _state.end is not None:  # somebody else has closed it
+                    _state.end.set()
                 _state.end = _initialize(address, options, timeout)
             self._session = session()
             _state.users += 1
@@ -90,8 +92,8 @@ class _State:
         self.users = 0
         self.end: threading.Event | None = None
         """Set where the connection was made here: lets the thread that made it end."""
-        self.given_up: _Attempt | None = None
-        """What Ray may still be trying."""
+        self.attempt: _Attempt | None = None
+        """The last one to connect, which may have been given up while Ray goes on trying."""
 
 
 _lock = threading.RLock()
@@ -124,8 +126,8 @@ class _Attempt:
         self._problem: BaseException | None = None
         self._wanted = True
         self._lock = threading.Lock()
-        self.thread = threading.Thread(target=self._run, name="jobspan-ray-session", daemon=True)
-        self.thread.start()
+        self._thread = threading.Thread(target=self._run, name="jobspan-ray-session", daemon=True)
+        self._thread.start()
 
     def wait(self, seconds: float | None) -> None:
         """Wait until the connection stands, and raise what `ray.init` raised.
@@ -144,6 +146,11 @@ class _Attempt:
             raise TimeoutError
         if self._problem is not None:
             raise self._problem
+
+    def over(self, seconds: float) -> bool:
+        """Whether nothing is left of it, or nothing is after so many seconds."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -179,6 +186,8 @@ def _initialize(address: str | None, options: dict[str, Any], timeout: float) ->
         target = os.environ.get("RAY_ADDRESS", "auto")
     settings: dict[str, Any] = {"logging_level": "error", **options}
     try:
+        if _state.attempt is not None and not _state.attempt.over(timeout):
+            raise TimeoutError("Ray still tries an address that was given up")
         if target is None:
             return _start({**_OWN, "num_cpus": cpu_count(), **settings})
         return _connect({"address": target, **settings}, timeout)
@@ -186,7 +195,8 @@ def _initialize(address: str | None, options: dict[str, Any], timeout: float) ->
         text = str(error)
         if "ersion" in text and ("ismatch" in text or "differ" in text):
             raise VersionMismatchError(
-                f"the Ray at {target!r} and this process cannot understand each other: {text}"
+                f"the Ray at {shown_address(target)!r} and this process cannot understand each "
+                f"other: {without_credentials(text)}"
             ) from error
         raise BackendUnreachableError(_advice(target, timeout, error)) from None
 
@@ -204,17 +214,12 @@ def _start(settings: dict[str, Any]) -> threading.Event:
 def _connect(settings: dict[str, Any], timeout: float) -> threading.Event:
     """Connect to a Ray that runs."""
     deadline = time.monotonic() + timeout
-    if _state.given_up is not None:
-        _state.given_up.thread.join(timeout)
-        if _state.given_up.thread.is_alive():
-            raise TimeoutError("Ray still tries an address that was given up")
     _probe(settings["address"], timeout, secret="_credentials" in settings)
-    attempt = _state.given_up = _Attempt(settings)
+    attempt = _state.attempt = _Attempt(settings)
     try:
         attempt.wait(max(0.0, deadline - time.monotonic()))
     except TimeoutError as error:
         raise TimeoutError(str(error) or _NOBODY_LET_IN) from error
-    _state.given_up = None
     return attempt.end
 
 

@@ -203,7 +203,7 @@ class Staff:
             shortage = self._room.shortage()
             warnings.warn(
                 f"no Ray worker could start for {waited:.0f} s: "
-                + (shortage or "what it asks for is taken by others; waiting for them"),
+                + (shortage or "others have what it asks for, or its process is slow; waiting"),
                 JobspanWarning,
                 stacklevel=2,
             )

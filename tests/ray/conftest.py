@@ -19,6 +19,7 @@ def start_driver() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(source: str, **environment: str) -> subprocess.Popen[str]:
         driver = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(source)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

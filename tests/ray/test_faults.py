@@ -55,9 +55,12 @@ def mark_and_sleep(folder: str, number: int, seconds: float) -> int:
     return number
 
 
-def pid_and_node(seconds: float) -> tuple[int, str]:
+def pid_and_node(seconds: float, folder: str = "") -> tuple[int, str]:
+    node = ray.get_runtime_context().get_node_id()
+    if folder:
+        Path(folder, node).touch()
     time.sleep(seconds)
-    return os.getpid(), ray.get_runtime_context().get_node_id()
+    return os.getpid(), node
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -83,7 +86,7 @@ def test_worker_killed_in_mid_batch(cluster: Any, tmp_path: Path) -> None:
                 )
             )
             wait_until(lambda place=place: list(place.glob("2-*")))
-            time.sleep(0.3)  # it is in the midst of the call
+            time.sleep(0.3)  # so long that it must be this call which took the worker down
             pid = int(next(place.glob("2-*")).name.partition("-")[2])
             os.kill(pid, signal.SIGKILL)
             thread.join(60)
@@ -106,7 +109,7 @@ def test_more_jobs_than_the_cluster_has_room_for(cluster: Any) -> None:
     assert len({pid for pid, _ in results}) <= 2
 
 
-def test_node_added_and_removed(cluster: Any) -> None:
+def test_node_added_and_removed(cluster: Any, tmp_path: Path) -> None:
     """``n_jobs=-1`` takes in a node that joins, and goes on without one that leaves."""
     with parallel_config("ray", n_jobs=-1, retries=3), Parallel(batch_size=1) as parallel:
         assert len({node for _, node in parallel([delayed(pid_and_node)(0.01)] * 10)}) == 1
@@ -114,8 +117,9 @@ def test_node_added_and_removed(cluster: Any) -> None:
         thread, results = in_thread(lambda: parallel([delayed(pid_and_node)(0.1)] * 160))
         thread.join(60)
         assert len({node for _, node in results[0]}) == 2
-        thread, results = in_thread(lambda: parallel([delayed(pid_and_node)(0.1)] * 80))
-        time.sleep(1)
+        call = delayed(pid_and_node)(0.1, str(tmp_path))
+        thread, results = in_thread(lambda: parallel([call] * 80))
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)  # it has work on both
         cluster.remove_node(node, allow_graceful=False)
         thread.join(60)
         assert len(results[0]) == 80

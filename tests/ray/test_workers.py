@@ -165,15 +165,17 @@ def test_version_clash_is_told_before_anything_runs(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_what_calls_print_is_seen(run_driver: Callable[..., str]) -> None:
-    out = run_driver(
+def test_what_calls_print_is_seen(start_driver: Callable[..., Any]) -> None:
+    driver = start_driver(
         """
-        import time
+        import sys
         from jobspan import Parallel, delayed, parallel_config
         options = dict(num_cpus=1, object_store_memory=80 << 20)
         with parallel_config("ray", n_jobs=1, ray_options=options):
             Parallel()([delayed(print)("hello from a worker")])
-            time.sleep(2)
+            sys.stdin.readline()
         """
     )
-    assert "hello from a worker" in out
+    assert any("hello from a worker" in line for line in driver.stdout)
+    driver.communicate("seen\n", timeout=30)
+    assert driver.returncode == 0

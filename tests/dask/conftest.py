@@ -24,13 +24,15 @@ class Deployment:
     Nothing of the tests' environment is handed on, so the user's project cannot be imported there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.file = folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._numbers = 0
-        self.scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
+        self.scheduler = self._start(
+            "scheduler", "--port", "0", "--host", "127.0.0.1", **environment
+        )
         deadline = time.monotonic() + 60
         while not self.file.exists() or not self.file.read_text():
             assert time.monotonic() < deadline
@@ -130,6 +132,19 @@ def lone_scheduler(tmp_path: Path) -> Iterator[Deployment]:
     """A scheduler without workers."""
     made = Deployment(tmp_path)
     try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Deployment]:
+    """Two workers, and a scheduler that soon gives up a worker of which it hears nothing."""
+    made = Deployment(tmp_path, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="1s")
+    try:
+        made.add_worker()
+        made.add_worker()
+        made.wait_for(2)
         yield made
     finally:
         made.stop()

@@ -76,6 +76,26 @@ def test_what_cannot_be_pickled_is_named_within_seconds(
     assert time.monotonic() - begin < 10
 
 
+def refuse(reason: str) -> Any:
+    raise ValueError(reason)
+
+
+class Unreadable:
+    """Can be pickled, but not read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ("cannot be read here",)
+
+
+def test_an_argument_that_a_worker_cannot_unpickle_fails_its_own_call(deployment: Any) -> None:
+    calls = [delayed(slow_square)(x) for x in range(4)]
+    calls[2] = delayed(slow_square)(Unreadable())  # type: ignore[arg-type]
+    with parallel_config(deployment.url):
+        results = Parallel(on_error="return", batch_size=4)(calls)
+    assert [*results[:2], results[3]] == [0, 1, 9]
+    assert "cannot be read here" in str(results[2].exception)
+
+
 def test_a_worker_killed_in_mid_batch(deployment: Any) -> None:
     victim = next(iter(deployment.workers))
     with parallel_config(deployment.url):
@@ -129,6 +149,23 @@ def test_a_paused_worker(deployment: Any) -> None:
         after(3.0, lambda: deployment.kill(name, signal.SIGCONT))
         results = Parallel(batch_size=1)(delayed(slow_square)(x) for x in range(60))
     assert results == [x * x for x in range(60)]
+
+
+def scaled(array: Any, x: int) -> Any:
+    time.sleep(0.02)
+    return array * x
+
+
+def test_a_worker_that_stands_still_for_ever(impatient: Any) -> None:
+    """It is given up with the results that it has, and with what was being sent to it."""
+    name = next(iter(impatient.workers))
+    array = np.full(300_000, 5.0)
+    with parallel_config(impatient.url):
+        after(0.6, lambda: impatient.kill(name, signal.SIGSTOP))
+        parallel = Parallel(batch_size=1, return_as="generator")
+        results = parallel(delayed(scaled)(array + x % 3, x) for x in range(90))
+        assert [float(each[0]) for each in results] == [(5.0 + x % 3) * x for x in range(90)]
+    assert impatient.workers[name].poll() is None
 
 
 def add_sum(array: Any, x: int) -> float:

@@ -8,5 +8,6 @@
 """
 
 from jobspan.backends.dask.backend import DaskBackend
+from jobspan.backends.dask.kept import KeptResult
 
-__all__ = ["DaskBackend"]
+__all__ = ["DaskBackend", "KeptResult"]

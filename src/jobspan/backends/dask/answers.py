@@ -14,7 +14,7 @@ from jobspan.backends.dask.output import Output
 from jobspan.transport.batches import EncodedRan
 from jobspan.transport.protocol import Encoded
 
-__all__ = ["Answer", "pack", "unpack"]
+__all__ = ["Answer", "pack", "unpack", "writable"]
 
 LARGE_PAYLOAD = 1 << 16
 """A payload of so many bytes is not worth a copy."""
@@ -59,3 +59,9 @@ def unpack(value: Any) -> Answer:
     return Answer(
         worker, EncodedRan(Encoded(payload, references), failures, started, seconds), output
     )
+
+
+def writable(buffer: Any) -> Any:
+    """Return the buffer of a result as one that can be written."""
+    view = memoryview(buffer)
+    return bytearray(view) if view.readonly else view

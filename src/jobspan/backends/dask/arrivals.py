@@ -28,10 +28,10 @@ LOOK_SECONDS = 0.5
 REQUESTS = 4
 """Requests for results under way at once: a worker that answers late holds up one of them."""
 
-LINGER_SECONDS = 80e-6
-LONGEST_LINGER = 0.1
-"""How long a result may wait for others to be fetched with it: so long for each task on its way,
-unless as many have ended as have not. Workers have enough meanwhile."""
+LINGER_SECONDS = 0.1
+LINGER_TASKS = 256
+"""How long a result may wait for others to be fetched with it while so many tasks are on their way,
+unless as many have ended as have not; the fewer there are, the sooner workers want new ones."""
 
 ANSWER_SECONDS = 10.0
 """How long the scheduler may take to say which workers there are; it is asked again then."""
@@ -212,7 +212,7 @@ class Arrivals:
         """Wait until one request is for many."""
         self._enough.clear()
         if len(self._finished) < self._watched:
-            patience = min(LONGEST_LINGER, self._watched * LINGER_SECONDS)
+            patience = LINGER_SECONDS * min(1.0, self._watched / LINGER_TASKS) ** 2
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._enough.wait(), patience)
 
@@ -243,6 +243,9 @@ class Arrivals:
             with contextlib.suppress(OSError, TimeoutError, AttributeError):
                 self.addresses = await asyncio.wait_for(self._workers(), ANSWER_SECONDS)
                 self.looked = time.monotonic()
+            for gone in before.keys() - self.addresses.keys():
+                # One that stands still, and that the scheduler has given up, never answers.
+                self._client.rpc.remove(gone)
             if self.addresses != before:
                 self.wake()
             await asyncio.sleep(LOOK_SECONDS)

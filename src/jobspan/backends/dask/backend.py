@@ -14,6 +14,7 @@ from jobspan.backends.dask.connecting import (
     close,
     connect,
     distributed,
+    scatter,
     start_cluster,
     workers_reachable,
 )
@@ -53,6 +54,9 @@ class DaskBackend:
         Further arguments for `distributed.LocalCluster`.
     resources, priority, workers, allow_other_workers, annotations
         Passed through to Dask with every task; ``Parallel`` takes them for a single call.
+    keep_results : bool
+        Whether results stay on the cluster, and handles come back: `KeptResult`. ``Parallel`` takes
+        it for a single call.
     performance_report : str or PathLike, optional
         The file for Dask's own page about what the cluster did while the backend was open, or,
         passed to ``Parallel``, during one call.
@@ -85,6 +89,7 @@ class DaskBackend:
         workers: Any = None,
         allow_other_workers: bool | None = None,
         annotations: Mapping[str, Any] | None = None,
+        keep_results: bool = False,
         performance_report: str | PathLike[str] | None = None,
         scheduler_host: str | None = None,
         wait_for_workers_timeout: float | None = None,
@@ -103,6 +108,7 @@ class DaskBackend:
             "workers": workers,
             "allow_other_workers": allow_other_workers,
             "annotations": annotations,
+            "keep_results": keep_results,
         }
         self._report_path = performance_report
         self._report: PerformanceReport | None = None
@@ -176,7 +182,7 @@ class DaskBackend:
                 self._client = client = self._connect()
                 self._direct = None
                 self._content = ContentStore(
-                    lambda array: client.scatter(array, hash=False, direct=bool(self._direct)),
+                    lambda array: scatter(client, array, direct=bool(self._direct)),
                     lambda future: future.status == "finished",
                 )
                 if self._report_path is not None:

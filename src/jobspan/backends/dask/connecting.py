@@ -14,10 +14,13 @@ from jobspan.errors import (
     MissingExtraError,
 )
 
-__all__ = ["close", "connect", "distributed", "start_cluster", "workers_reachable"]
+__all__ = ["close", "connect", "distributed", "scatter", "start_cluster", "workers_reachable"]
 
 START_SECONDS = 60
 """How long the workers of a cluster on this machine may take to start."""
+
+SCATTERINGS = 5
+"""How often something is scattered to a worker that dies before it has it."""
 
 REACH_SECONDS = 1.0
 """How long a worker may take to be reached directly; else its results come by the scheduler."""
@@ -154,6 +157,14 @@ def workers_reachable(client: Any) -> bool:
     except (OSError, TimeoutError, ValueError):
         return False
     return True
+
+
+def scatter(client: Any, value: Any, *, direct: bool) -> Any:
+    """Put a value on the cluster; return its future."""
+    for _ in range(SCATTERINGS - 1):
+        with contextlib.suppress(OSError):
+            return client.scatter(value, hash=False, direct=direct)
+    return client.scatter(value, hash=False, direct=direct)
 
 
 def close(client: Any, *, own_cluster: bool) -> None:

@@ -6,16 +6,20 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from jobspan.backends.dask.answers import unpack
+from jobspan.backends.dask.answers import unpack, writable
 from jobspan.backends.dask.arrivals import Arrival, Arrivals
+from jobspan.backends.dask.connecting import scatter
+from jobspan.backends.dask.in_flight import InFlight
+from jobspan.backends.dask.kept import told
 from jobspan.backends.dask.options import TaskOptions
 from jobspan.backends.dask.output import replay
 from jobspan.backends.dask.pool import leave_pool
 from jobspan.backends.dask.running import run_batch
 from jobspan.backends.dask.sending import Parcel, Sender
+from jobspan.backends.dask.tasks import Task
 from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.errors import (
@@ -35,20 +39,6 @@ __all__ = ["DaskExecutor"]
 SLICE_SECONDS = 0.5
 """How often a waiting executor looks whether the cluster is still there."""
 
-QUEUED_SECONDS = 10.0
-"""So much work is kept in flight for each thread: from what waits, an adaptive cluster learns that
-it should grow, and a scheduler keeps it until a worker is free."""
-
-SHORT_SECONDS = 0.02
-DEPTH_OF_SHORT = 4
-"""Automatic batches that are still so short grow; not many of them are sent meanwhile."""
-
-DEEPEST = 512
-"""Batches in flight for each thread, at most: a round trip takes milliseconds."""
-
-IN_FLIGHT_BYTES = 64 << 20
-"""What the arguments and results of all batches in flight may come to, beyond one a thread."""
-
 MESSAGE_BYTES = 4 << 20
 """No message to the scheduler is larger."""
 
@@ -58,20 +48,6 @@ LET_GO_BYTES = 16 << 20
 
 SENDINGS = 5
 """How often a batch is sent for which something was lost that was not its fault."""
-
-
-class _Task:
-    """A batch on the cluster, or one call of a batch whose worker died."""
-
-    __slots__ = ("batch", "future", "held", "sendings", "size", "suspect")
-
-    def __init__(self, batch: Batch, *, suspect: bool = False) -> None:
-        self.batch = batch
-        self.suspect = suspect
-        self.future: Any = None
-        self.held: Any = None
-        self.sendings = 0
-        self.size = 0
 
 
 class DaskExecutor:
@@ -122,17 +98,16 @@ class DaskExecutor:
         self._check = check
         self._ended = ended
         self._sender = Sender(plan, content)
-        self._waiting: deque[_Task] = deque()
-        self._suspects: deque[_Task] = deque()
-        self._tasks: dict[str, _Task] = {}
+        self._waiting: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()
+        self._tasks: dict[str, Task] = {}
         self._ended_tasks: list[Any] = []
         self._ended_bytes = 0
         self._refused: list[tuple[Batch, Failure]] = []
         self._reruns = Reruns()
         self._run = f"0{os.urandom(6).hex()}"
         self._serial = 0
-        self._seconds: float | None = None
-        self._bytes = 0.0
+        self._in_flight = InFlight(plan)
         self._missing_since: float | None = None
         self._told = False
         self._woken = False
@@ -170,25 +145,11 @@ class DaskExecutor:
     @property
     def slots(self) -> int:
         """How many tasks in flight hide the round trip; n_jobs caps what runs."""
-        return self._in_flight(DEPTH_OF_SHORT)
+        return self._in_flight.slots(max(1, self._arrivals.threads))
 
     def room(self) -> int:
         """Return how many batches may be in flight, long ones too: Dask's scheduler queues them."""
-        return self._in_flight(self._depth())
-
-    def _in_flight(self, depth: int) -> int:
-        threads = max(1, self._arrivals.threads)
-        if not self._plan.follow and self._plan.n_jobs < threads:
-            return self._plan.n_jobs
-        if self._bytes:
-            return min(threads * depth, max(threads, int(IN_FLIGHT_BYTES / self._bytes)))
-        return threads * depth
-
-    def _depth(self) -> int:
-        seconds = self._seconds
-        if seconds is None or (self._plan.batch_size is None and seconds < SHORT_SECONDS):
-            return DEPTH_OF_SHORT
-        return max(2, min(DEEPEST, int(QUEUED_SECONDS / max(seconds, 1e-6))))
+        return self._in_flight.room(max(1, self._arrivals.threads))
 
     def _look_after(self) -> None:
         """Refuse workers that cannot be used; give up where scheduler or workers are gone."""
@@ -234,7 +195,7 @@ class DaskExecutor:
     def submit(self, batch: Batch) -> None:
         """Take a batch; it is sent with the next look at what is completed."""
         self._sender.begin(batch.context.token)
-        self._waiting.append(_Task(batch))
+        self._waiting.append(Task(batch))
 
     def _flush(self) -> None:
         """Send what waits, in few messages to the scheduler."""
@@ -243,7 +204,7 @@ class DaskExecutor:
             self._waiting.append(self._suspects.popleft())
         if len(self._waiting) < len(self._tasks) // 4 > 2 * self.workers:
             return  # workers have enough: one message for many
-        message: list[tuple[_Task, Parcel]] = []
+        message: list[tuple[Task, Parcel]] = []
         size = 0
         while self._waiting and self._client.status == "running":
             task = self._waiting.popleft()
@@ -260,17 +221,15 @@ class DaskExecutor:
         if message:
             self._send(message)
 
-    def _send(self, message: list[tuple[_Task, Parcel]]) -> None:
-        columns: list[list[Any]] = [[], [], [], []]
+    def _send(self, message: list[tuple[Task, Parcel]]) -> None:
+        columns: list[list[Any]] = [[], [], [], [], []]
         keys: list[str] = []
         for task, parcel in message:
             self._serial += 1
-            keys.append(f"{_name(task.batch)}-{self._run}-{self._serial}")
+            keys.append(f"{task.name}-{self._run}-{self._serial}")
             body: Any = parcel.body
             if parcel.loose is not None:
-                body = task.held = self._client.scatter(
-                    bytes(parcel.loose), hash=False, direct=self._direct
-                )
+                body = task.held = scatter(self._client, bytes(parcel.loose), direct=self._direct)
             task.size = parcel.size
             task.sendings += 1
             values = (
@@ -278,6 +237,7 @@ class DaskExecutor:
                 body,
                 self._sender.handles(parcel.head_places),
                 self._sender.handles(parcel.places),
+                parcel.kept,
             )
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
@@ -285,6 +245,12 @@ class DaskExecutor:
             futures = self._client.map(
                 run_batch, *columns, key=keys, pure=False, **self._options.arguments
             )
+        if self._options.keep_results:
+            for (task, _), future in zip(message, futures, strict=True):
+                task.kept = future
+            sizes = [len(task.batch.calls) for task, _ in message]
+            keys = [f"told_{key}" for key in keys]
+            futures = self._client.map(told, futures, sizes, key=keys, pure=False)
         sent = dict(zip(keys, futures, strict=True))
         for key, (task, _) in zip(keys, message, strict=True):
             task.future = sent[key]
@@ -296,7 +262,7 @@ class DaskExecutor:
         if self._client.status != "running":
             raise self._gone(running=False) from error
         if len(batch.calls) > 1:
-            self._waiting.extend(_Task(single) for single in self._reruns.split(batch))
+            self._waiting.extend(Task(single) for single in self._reruns.split(batch))
         else:
             self._refused.append((batch, Failure(error)))
 
@@ -327,7 +293,7 @@ class DaskExecutor:
         self._woken = False
         return outcomes
 
-    def _settle(self, task: _Task, arrival: Arrival, outcomes: list[Outcome]) -> None:
+    def _settle(self, task: Task, arrival: Arrival, outcomes: list[Outcome]) -> None:
         batch, size = task.batch, len(task.batch.calls)
         if arrival.status == "finished":
             self._take(task, arrival.value, outcomes)
@@ -345,7 +311,7 @@ class DaskExecutor:
         if not task.suspect:
             # A call that only stood beside the one that killed the worker is not at fault.
             self._suspects.extend(
-                _Task(single, suspect=True) for single in self._reruns.split(batch)
+                Task(single, suspect=True) for single in self._reruns.split(batch)
             )
             return
         lost = WorkerLostError(
@@ -354,24 +320,24 @@ class DaskExecutor:
         failure = Failure(lost, kind=FailureKind.LOST)
         self._arrived(batch, Outcome.of_failure(batch.number, size, failure), outcomes)
 
-    def _take(self, task: _Task, value: Any, outcomes: list[Outcome]) -> None:
+    def _take(self, task: Task, value: Any, outcomes: list[Outcome]) -> None:
         batch = task.batch
         worker, encoded, output = unpack(value)
         if output:
             replay(output)
         self._let_go(task.future, encoded.size)
-        ran = decode_ran(encoded, len(batch.calls), _writable)
+        ran = decode_ran(encoded, len(batch.calls), writable)
+        if task.kept is not None and UNDECODED not in ran.failures:
+            ran = ran._replace(values=task.handles(ran.failures))
         undecoded = ran.failures.get(UNDECODED)
         if undecoded is not None:
             if len(batch.calls) > 1:
-                self._waiting.extend(_Task(single) for single in self._reruns.split(batch))
+                self._waiting.extend(Task(single) for single in self._reruns.split(batch))
             else:
                 outcome = Outcome.of_failure(batch.number, 1, undecoded)
                 self._arrived(batch, outcome, outcomes)
             return
-        self._bytes += 0.2 * (task.size + encoded.size - self._bytes)
-        seconds = self._seconds
-        self._seconds = ran.seconds if seconds is None else seconds + 0.2 * (ran.seconds - seconds)
+        self._in_flight.observe(ran.seconds, task.size + encoded.size)
         outcome = Outcome(
             batch.number,
             ran.values,
@@ -410,7 +376,7 @@ class DaskExecutor:
         self._suspects.clear()
         self._refused.clear()
         self._reruns.clear()
-        futures = [task.future for task in self._tasks.values()]
+        futures = [future for task in self._tasks.values() for future in task.futures]
         self._tasks.clear()
         self._ended_tasks.clear()
         if futures and self._client.status == "running":
@@ -430,18 +396,3 @@ class DaskExecutor:
                 self._ended()
             if self._come_back is not None:
                 self._come_back()
-
-
-def _writable(buffer: Any) -> Any:
-    """Return the buffer of a result as one that can be written."""
-    view = memoryview(buffer)
-    return bytearray(view) if view.readonly else view
-
-
-def _name(batch: Batch) -> str:
-    """Return what Dask's dashboard shows for a batch: its function's name."""
-    function: Mapping[str, Any] | Any = batch.calls[0][0]
-    while hasattr(function, "func"):  # functools.partial, a cached function
-        function = function.func
-    name = getattr(function, "__name__", None) or type(function).__name__
-    return str(name).strip("<>").replace("-", "_")

@@ -8,7 +8,14 @@ from typing import Any
 
 __all__ = ["TASK_OPTIONS", "TaskOptions"]
 
-TASK_OPTIONS = ("resources", "priority", "workers", "allow_other_workers", "annotations")
+TASK_OPTIONS = (
+    "resources",
+    "priority",
+    "workers",
+    "allow_other_workers",
+    "annotations",
+    "keep_results",
+)
 """Options of a context, and of a single ``Parallel`` call."""
 
 
@@ -24,6 +31,8 @@ class TaskOptions:
     def __init__(self, given: Mapping[str, Any]) -> None:
         known = {name: value for name, value in given.items() if value is not None}
         self._annotations: dict[str, Any] = dict(known.pop("annotations", {}))
+        self.keep_results = bool(known.pop("keep_results", False))
+        """Whether results stay on the cluster."""
         self.arguments = known
         """What `distributed.Client.map` takes."""
 

@@ -6,10 +6,11 @@ import contextlib
 import pickle
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobspan.backends.dask.answers import Answer, pack
+from jobspan.backends.dask.kept import arrived
 from jobspan.backends.dask.output import Output, captured
 from jobspan.backends.dask.pool import run_for_another, stop
 from jobspan.calls import Call, CallContext
@@ -58,7 +59,11 @@ class Head(NamedTuple):
 
 
 def run_batch(
-    head: bytes, body: Any, head_buffers: Sequence[Any] | None, buffers: Sequence[Any] | None
+    head: bytes,
+    body: Any,
+    head_buffers: Sequence[Any] | None,
+    buffers: Sequence[Any] | None,
+    kept: Mapping[str, Any] | None = None,
 ) -> bytes | list[Any]:
     """Run a batch; return the `Answer`, packed.
 
@@ -70,6 +75,8 @@ def run_batch(
         The payload of the calls.
     head_buffers, buffers : sequence of buffers or None
         What was scattered for the functions, and for the calls.
+    kept : mapping or None
+        Answers that stayed on the cluster, by the keys of their tasks.
     """
     common: Head = pickle.loads(head)
     shared = [*(head_buffers or ()), *(buffers or ())]
@@ -96,7 +103,8 @@ def run_batch(
                 return _run_within(limit, context, calls, size, identity)
             return _run_in(context, calls, size, identity)
 
-    ran = run_encoded(encoded, shared, common.mode, identity, run)
+    with arrived(kept):
+        ran = run_encoded(encoded, shared, common.mode, identity, run)
     return pack(Answer(name, ran, output))
 
 

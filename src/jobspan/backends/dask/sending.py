@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from jobspan.backends.dask.kept import collected
 from jobspan.backends.dask.output import destinations
 from jobspan.backends.dask.running import Head
 from jobspan.calls import Batch
@@ -36,6 +37,8 @@ class Parcel(NamedTuple):
         The scattered buffers of the functions, and of the calls.
     loose : memoryview or None
         The calls' own bytes where they are many.
+    kept : dict or None
+        The tasks, by key, whose results stayed on the cluster and are handed to these calls.
     """
 
     head: bytes
@@ -43,6 +46,7 @@ class Parcel(NamedTuple):
     head_places: Sequence[int]
     places: Sequence[int]
     loose: memoryview | None
+    kept: dict[str, Any] | None
 
     @property
     def size(self) -> int:
@@ -67,6 +71,7 @@ class Sender:
         self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
         self._token = ""
         self._heads: dict[tuple[str, ...], tuple[bytes, list[int]]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._caller = destinations()
 
     def begin(self, token: str) -> None:
@@ -74,6 +79,7 @@ class Sender:
         if token != self._token:
             self._token = token
             self._heads.clear()
+            self._kept.clear()
             self._shared.begin()
 
     def encode(self, batch: Batch) -> Parcel:
@@ -84,7 +90,16 @@ class Sender:
         TransportError
             If something in it cannot be pickled.
         """
-        encoded = self._encoder.encode(batch)
+        with collected() as kept:
+            encoded = self._encoder.encode(batch)
+        for digest, function in encoded.functions.items():
+            if digest not in self._kept:
+                # It was encoded just now, and is not again: what it closes over is noted by name.
+                code = bytes(function.payload) if kept else b""
+                self._kept[digest] = {
+                    key: future for key, future in kept.items() if key.encode() in code
+                }
+            kept.update(self._kept[digest])
         names = tuple(encoded.functions)
         known = self._heads.get(names)
         if known is None:
@@ -93,7 +108,7 @@ class Sender:
         payload = encoded.batch.payload
         loose = memoryview(payload) if len(payload) >= LARGE_BODY else None
         body = bytes(payload) if loose is None else None
-        return Parcel(head, body, head_places, list(encoded.batch.references), loose)
+        return Parcel(head, body, head_places, list(encoded.batch.references), loose, kept or None)
 
     def handles(self, places: Sequence[int]) -> list[Any] | None:
         """Return the futures of scattered buffers, lost ones scattered anew."""
@@ -102,6 +117,7 @@ class Sender:
     def close(self) -> None:
         """Let everything go."""
         self._heads.clear()
+        self._kept.clear()
         self._shared.close()
 
     def _head(self, encoded: EncodedBatch, log_level: int | None) -> tuple[bytes, list[int]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
@@ -31,6 +31,9 @@ from jobspan.store.requests import (
     Range,
     WriteRefusedError,
 )
+
+if TYPE_CHECKING:
+    from jobspan.store.receiving import Receiver
 
 __all__ = ["ForkedError", "ObstoreRequests"]
 
@@ -92,6 +95,7 @@ class ObstoreRequests:
             ) from None
         self._versions = type(self._store).__name__ == "GCSStore"
         self._pool: ThreadPoolExecutor | None = None
+        self._receiving: Receiver | None = None
         self._lock = threading.Lock()
         self._clock: float | None = None
 
@@ -99,6 +103,10 @@ class ObstoreRequests:
         """Read a range with one GET."""
         if part.end <= part.start:
             return self._fetch_nothing(part)
+        if part.into is not None and not self._versions:
+            received = self._receiver().receive(part)
+            if received is not None:
+                return received
         options: obstore.GetOptions = {"range": (part.start, part.end)}
         if part.token is not None and not self._versions:
             options["if_match"] = part.token
@@ -226,11 +234,14 @@ class ObstoreRequests:
             raise self._translated(error, prefix) from None
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and the connections that are ours."""
         with self._lock:
             pool, self._pool = self._pool, None
+            receiving, self._receiving = self._receiving, None
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+        if receiving is not None:
+            receiving.close()
 
     def _head(self, key: str) -> Any:
         try:
@@ -268,6 +279,14 @@ class ObstoreRequests:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobspan-store")
             return self._pool
+
+    def _receiver(self) -> Receiver:
+        with self._lock:
+            if self._receiving is None:
+                from jobspan.store.receiving import Receiver  # large objects only
+
+                self._receiving = Receiver(self._store)
+            return self._receiving
 
     def _translated(self, error: Exception, key: str) -> StoreError:
         """Say what failed in words that tell what to do."""

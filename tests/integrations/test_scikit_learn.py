@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.datasets import make_classification
-from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 import jobspan
+from jobspan.cores import cpu_count
 from jobspan.integrations.driving import Drive
 from jobspan.transport.content import ContentStore
 from jobspan.transport.shared_memory import SegmentSender
@@ -38,6 +40,37 @@ class Looks(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:  # noqa: N803 - scikit-learn's name
         return np.zeros(len(X))
+
+
+class Counts(Looks):
+    """Notes how many of its kind are fitted at the same time."""
+
+    def __init__(self, folder: str = "") -> None:
+        self.folder = folder
+
+    def fit(self, X: Any, y: Any) -> Counts:  # noqa: N803 - scikit-learn's name
+        mark = Path(self.folder, uuid.uuid4().hex)
+        mark.touch()
+        time.sleep(0.03)
+        self.most_ = len(list(Path(self.folder).iterdir()))
+        mark.unlink()
+        super().fit(X, y)
+        return self
+
+
+class Centre(TransformerMixin, BaseEstimator):
+    """Leaves a file for each time that it is fitted."""
+
+    def __init__(self, folder: str = "") -> None:
+        self.folder = folder
+
+    def fit(self, X: Any, y: Any = None) -> Centre:  # noqa: N803 - scikit-learn's name
+        Path(self.folder, uuid.uuid4().hex).touch()
+        self.mean_ = X.mean(axis=0)
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803 - scikit-learn's name
+        return X - self.mean_
 
 
 def forest(**settings: Any) -> RandomForestClassifier:
@@ -122,12 +155,32 @@ def test_what_is_sent_once_is_still_each_calls_own(where: str, block: Any) -> No
     assert results == list(range(8))
 
 
-def test_pipeline_with_our_memory(block: Any, tmp_path: Path) -> None:
-    memory = jobspan.Memory(str(tmp_path), verbose=0)
-    steps = [("scale", StandardScaler()), ("line", LogisticRegression())]
+def test_pipeline_with_our_memory_in_a_bucket(
+    where: str, block: Any, tmp_path: Path, moto_server: Any, fresh_prefix: Any
+) -> None:
+    """The workers share it: each fold is transformed once, and never again."""
+    url = f"{moto_server.bucket_url('pipelines')}/{where}-{fresh_prefix()}"
+    memory = jobspan.Memory(url, storage_options=moto_server.storage_options, verbose=0)
+    steps = [("centre", Centre(str(tmp_path))), ("line", LogisticRegression())]
     pipeline = Pipeline(steps, memory=memory)
     assert clone(pipeline).get_params()["memory"].location == memory.location
+    for _ in range(2):
+        with block():
+            search = GridSearchCV(pipeline, {"line__C": [0.1, 1.0]}, cv=2, n_jobs=2)
+            assert search.fit(X, Y).score(X, Y) > 0.8
+        assert len(list(tmp_path.iterdir())) == 3  # two folds, and all of it
+
+
+def most_at_once(search: BaggingClassifier, X: Any, y: Any) -> int:  # noqa: N803
+    return max(model.most_ for model in search.estimators_)
+
+
+def test_a_search_over_ensembles_never_oversubscribes(block: Any, tmp_path: Path) -> None:
+    """Both levels ask for all there is; fits that run at the same time are counted."""
+    ensemble = BaggingClassifier(Counts(str(tmp_path)), n_estimators=4, n_jobs=-1)
+    grid = {"max_samples": [0.5, 1.0]}
     with block():
-        search = GridSearchCV(pipeline, {"line__C": [0.1, 1.0, 10.0]}, cv=2, n_jobs=2).fit(X, Y)
-    assert search.score(X, Y) > 0.8
-    assert list(tmp_path.rglob("*"))
+        search = GridSearchCV(ensemble, grid, cv=2, scoring=most_at_once, refit=False, n_jobs=-1)
+        search.fit(X, Y)
+    most = [search.cv_results_[f"split{fold}_test_score"].max() for fold in range(2)]
+    assert 1 <= max(most) <= max(2, cpu_count())

@@ -240,8 +240,15 @@ FAULTS: dict[str, FaultSpec] = {
         "the wall clock of the program and its workers is set by a day, to and fro",
         clock=True,
         scene="clocks",
-        backends=("threads", "processes", "dask"),
+        backends=("threads", "processes"),
         stores=STORES,
+    ),
+    "clock set": FaultSpec(
+        "the wall clock of the program, its workers and their cluster is set a day ahead, and back",
+        clock=True,
+        scene="clock_set",
+        backends=CLUSTERS,
+        stores=("none", "disk"),
     ),
     "program suspended": FaultSpec(
         "the program and its workers sleep for three seconds, as a laptop does",

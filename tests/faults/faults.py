@@ -243,8 +243,8 @@ FAULTS: dict[str, FaultSpec] = {
         backends=("threads", "processes"),
         stores=STORES,
     ),
-    "clock set": FaultSpec(
-        "the wall clock of the program, its workers and their cluster is set a day ahead, and back",
+    "clock set ahead": FaultSpec(
+        "the wall clock of the program, its workers and their cluster is set a day ahead",
         clock=True,
         scene="clock_set",
         backends=CLUSTERS,

@@ -167,7 +167,7 @@ def _ended(
         try:
             if row.fault == "Ctrl-C":
                 return _interrupt(process, seed)
-            output, _ = process.communicate(timeout=LIMIT_SECONDS * busyness())
+            output, _ = process.communicate(timeout=LIMIT_SECONDS * min(busyness(), 3))
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -182,7 +182,7 @@ def _interrupt(process: Any, seed: int) -> tuple[str, int | str]:
     time.sleep(random.Random(seed).uniform(0.0, 1.5))
     process.send_signal(signal.SIGINT)
     try:
-        output, _ = process.communicate(timeout=LIMIT_SECONDS * busyness())
+        output, _ = process.communicate(timeout=LIMIT_SECONDS * min(busyness(), 3))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -1,0 +1,100 @@
+"""A run that hands secrets to clusters and writes all it can: ``python spill_clusters.py FOLDER``.
+
+Its canaries are made as it goes, TLS keys among them, and left in ``given/canaries.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from spill import attempt, count, fails, show
+
+from jobspan import Parallel, delayed, parallel_config
+from jobspan.backends.dask.backend import DaskBackend
+from jobspan.backends.ray.backend import RayBackend
+
+ENVIRONMENT = {name: f"canary-{name}-5d1e8b" for name in ("dask", "ray_job", "ray_worker")}
+
+
+def told():
+    return {name: os.environ.get(f"TOKEN_{name}") == value for name, value in ENVIRONMENT.items()}
+
+
+def use(backend, folder, name):
+    """Run what is right and what fails; show all there is."""
+    show(backend)
+    with parallel_config(backend=backend, n_jobs=2, verbose=100), Parallel() as parallel:
+        print(name, parallel(delayed(count)(x) for x in range(3)))
+        print(name, "told", parallel([delayed(told)()]))
+        (folder / f"{name}.html").write_text(parallel.stats.to_html())
+        show(parallel)
+        show(parallel.stats)
+    attempt(lambda: Parallel(n_jobs=2, backend=backend)(delayed(fails)(x) for x in range(2)))
+    attempt(lambda: Parallel(n_jobs=2, backend=backend, no_such_option=1))
+
+
+def dask(folder):
+    import distributed
+
+    security = distributed.Security.temporary()
+    others = distributed.Security.temporary()
+    nobody = {"security": security, "connect_timeout": 1.0}
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            security=security,
+            dashboard_address=None,
+            env={"TOKEN_dask": ENVIRONMENT["dask"]},
+        ) as cluster,
+        distributed.Client(cluster, security=security) as client,
+    ):
+        address = cluster.scheduler_address
+        use(DaskBackend(address, security=security), folder, "dask")
+        use(DaskBackend(client=client), folder, "dask-client")
+        wrong = DaskBackend(address, security=others, connect_timeout=2.0)
+        attempt(lambda: Parallel(backend=wrong)([delayed(count)(1)]))
+    attempt(lambda: Parallel(backend=DaskBackend(address, **nobody))([delayed(count)(1)]))
+    attempt(lambda: Parallel(backend=DaskBackend(client=client))([delayed(count)(1)]))
+    # Each certificate is public, its key is not.
+    return {
+        f"key {number}": line
+        for number, pem in enumerate((security.tls_client_key, others.tls_client_key))
+        for line in pem.splitlines()[3:5]
+    }
+
+
+def ray(folder):
+    options = {
+        "num_cpus": 2,
+        "object_store_memory": 100 << 20,
+        "include_dashboard": False,
+        "runtime_env": {"env_vars": {"TOKEN_ray_job": ENVIRONMENT["ray_job"]}},
+    }
+    worker = {"env_vars": {"TOKEN_ray_worker": ENVIRONMENT["ray_worker"]}}
+    backend = RayBackend(ray_options=options, runtime_env=worker)
+    use(backend, folder, "ray")
+    backend.close()
+    refused = {**options, "runtime_env": {**options["runtime_env"], "working_dir": "/no/such"}}
+    attempt(
+        lambda: Parallel(backend=RayBackend(ray_options=refused))([delayed(count)(1) for _ in "ab"])
+    )
+    attempt(lambda: RayBackend(ray_options=options, runtime_environment=worker))
+    return {}
+
+
+if __name__ == "__main__":
+    work_folder = Path(sys.argv[1])
+    warnings.simplefilter("always")
+    logging.basicConfig(filename=work_folder / "log.txt", level=logging.INFO)
+    logging.getLogger("jobspan").setLevel(logging.DEBUG)
+    canaries = {**ENVIRONMENT}
+    for part in sys.argv[2:]:
+        canaries |= {"dask": dask, "ray": ray}[part](work_folder)
+    (work_folder / "given").mkdir()
+    (work_folder / "given" / "canaries.json").write_text(json.dumps(canaries))

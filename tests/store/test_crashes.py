@@ -152,9 +152,11 @@ class History(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), data=st.data())
     def create(self, name, data):
+        self.create_at(name, data.draw(self.moments))
+
+    def create_at(self, name, moment):
         content = self.content()
         free = name not in self.model
-        moment = data.draw(self.moments)
         ended, token = self.cut_short(moment, lambda: self.store.create(name, content))
         if ended:
             assert (token is not None) == free
@@ -164,14 +166,15 @@ class History(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), stale=st.booleans(), data=st.data())
     def swap(self, name, stale, data):
-        if name not in self.model:
-            return
+        if name in self.model:
+            self.swap_at(name, data.draw(self.moments), stale=stale)
+
+    def swap_at(self, name, moment, *, stale):
         content = self.content()
         token = self.store.get(name)[1]
         if stale:
             self.model[name] = self.content()
             self.store.put(name, self.model[name])
-        moment = data.draw(self.moments)
         ended, new = self.cut_short(moment, lambda: self.store.swap(name, content, token))
         if ended:
             assert (new is None) == stale
@@ -262,6 +265,16 @@ def test_a_bucket_that_loses_requests_and_answers(moto_server, engine, fresh_pre
 
             def open(self):
                 return open_store(f"{url}/{fresh_prefix()}", storage_options=options, engine=engine)
+
+            @initialize(name=st.sampled_from(NAMES), times=st.sampled_from([1, 2]))
+            def lose_answers_of_conditional_writes(self, name, times):
+                """Let each history have all of these; by chance alone it may have none."""
+                lost = ("lost answer", times)
+                self.begin()
+                self.create_at(name, lost)
+                self.create_at(name, lost)
+                self.swap_at(name, lost, stale=False)
+                self.swap_at(name, lost, stale=True)
 
             def cut_short(self, moment, act):
                 assert self.store.conditional

@@ -90,18 +90,17 @@ class AzureRequests(AsynchronousRequests):
                 arguments["overwrite"] = False
             else:
                 arguments |= _if_match(condition.token)
-        sent: list[int] = []
         try:
             answer = await self._blob(key).upload_blob(
                 data if isinstance(data, bytes) else bytes(data),
-                # Called for each request, so that one that was sent again is noticed.
-                raw_request_hook=lambda _: sent.append(1),
                 **arguments,
             )
         except Exception as error:
             code = _code(error)
             if condition is not None and (code in _REFUSED or code == "BlobNotFound"):
-                raise WriteRefusedError(retried=len(sent) != 1) from None
+                # aiohttp sends again what a connection that broke left unanswered, and tells
+                # nobody.
+                raise WriteRefusedError(retried=True) from None
             raise self._translated(error, key) from None
         etag: Token = answer["etag"]
         return etag

@@ -82,7 +82,12 @@ class _Head:
         kept = [
             line for line in self.lines[1:] if line.partition(b":")[0].strip().lower() not in names
         ]
-        return b"\r\n".join([self.lines[0], *kept, b"", b""])
+        method, target, version = self.lines[0].split(b" ", 2)
+        path, _, query = target.partition(b"?")
+        asked = [a for a in query.split(b"&") if a.partition(b"=")[0].lower() not in names]
+        if len(asked) <= query.count(b"&"):
+            target = path + b"?" + b"&".join(asked)
+        return b"\r\n".join([b" ".join((method, target, version)), *kept, b"", b""])
 
 
 class Proxy:
@@ -95,8 +100,8 @@ class Proxy:
     latency : float
         Seconds that each request is held back; can be set anew at any time.
     hidden : iterable of str
-        Headers that the server never gets to see, such as ``"If-None-Match"``: so is a server that
-        does not know them.
+        Headers and parameters of queries that the server never gets to see, such as
+        ``"If-None-Match"``: so is a server that does not know them.
 
     Attributes
     ----------

@@ -16,6 +16,7 @@ from attacks import ATTACKS, LIES, Target
 from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
+from jobspan.calls import Recalled
 from jobspan.memory import CacheWarning
 from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
@@ -61,7 +62,7 @@ def test_many_at_once(mode, remote, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = function.recall_many([((x,), {}) for x in range(len(ATTACKS))])
-    assert answers == [None] * len(ATTACKS)
+    assert not any(isinstance(answer, Recalled) for answer in answers)
     assert not (tmp_path / "mark").exists()
 
 

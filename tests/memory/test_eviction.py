@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from jobspan import Memory
+from jobspan.calls import Recalled
 from jobspan.memory import format as entry_format
 from jobspan.memory import last_use
 from jobspan.memory.inventory import folders, survey
@@ -192,7 +193,7 @@ def crowd(url, options, seconds, number):
             table.invalidate(x)
         elif number % 10 == 3:
             for each, found in enumerate(table.recall_many([((y,), {}) for y in range(10)])):
-                if found is not None:
+                if isinstance(found, Recalled):
                     check(each, found.value)
         else:
             check(x, table(x))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 
 from jobspan import Memory, Parallel, delayed
 
@@ -42,5 +43,8 @@ if __name__ == "__main__":
     memory = Memory(url, verbose=0)
     wanted = (delayed(square)(x, log) for x in range(int(calls)))
     parallel = Parallel(n_jobs=2, backend=backend, memory=memory, **options)
-    assert parallel(wanted) == [x * x for x in range(int(calls))]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert parallel(wanted) == [x * x for x in range(int(calls))]
     print(f"{parallel.stats.recalled} recalled", flush=True)
+    print(*(each.message for each in told if "not shared" in str(each.message)), sep="\n", end="")

@@ -252,9 +252,7 @@ class MappedCalls:
         One for each positional argument; the shortest one ends the calls.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], iterables: tuple[Iterable[Any], ...]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], iterables: tuple[Iterable[Any], ...]) -> None:
         _check_function(function)
         if not iterables:
             raise TypeError(

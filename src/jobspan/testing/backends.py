@@ -463,9 +463,9 @@ class BackendConformance:
         for batch_size in (1, 5):
             results = Parallel(batch_size=batch_size)(delayed(be)(f"call {i}") for i in range(20))
             assert results == ["nobody"] * 20
-        assert list(Parallel(on_error="skip")(delayed(be)("call") for _ in range(5))) == [
-            "nobody"
-        ] * 5
+        assert (
+            list(Parallel(on_error="skip")(delayed(be)("call") for _ in range(5))) == ["nobody"] * 5
+        )
         assert tenant.get() == "nobody"
 
     def test_variables_of_the_initializer(self) -> None:

@@ -105,13 +105,14 @@ def test_workers_are_kept_in_a_block_of_joblibs(block: Any) -> None:
         assert parallel(map(joblib.delayed(abs), [-3])) == [3]
 
 
-def test_an_iterable_that_fails(block: Any) -> None:
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_an_iterable_that_fails(block: Any, return_as: Any) -> None:
     def calls() -> Any:
         yield from (joblib.delayed(pow)(i, 2) for i in range(8))
         raise LookupError("no more")
 
     with block(), pytest.raises(LookupError, match="no more"):
-        joblib.Parallel(n_jobs=2)(calls())
+        list(joblib.Parallel(n_jobs=2, return_as=return_as)(calls()))
 
 
 def test_timeout(block: Any) -> None:
@@ -160,6 +161,20 @@ def test_library_calls_within_our_own_never_oversubscribe(block: Any, tmp_path: 
     with block(n_jobs=2):
         most = jobspan.Parallel()(jobspan.delayed(inner_calls)(str(tmp_path), 0) for _ in range(3))
     assert max(most) <= max(2, cpu_count())
+
+
+def test_all_of_a_cluster_is_never_the_caller() -> None:
+    """Also where it has one worker so far."""
+    pytest.importorskip("distributed")
+    from jobspan.backends.dask.connecting import close, start_cluster
+
+    client = start_cluster(1, {"dashboard_address": None})
+    try:
+        with jobspan.parallel_config("dask", client=client):
+            found = joblib.Parallel(n_jobs=-1)(joblib.delayed(place)() for _ in range(3))
+    finally:
+        close(client, own_cluster=True)
+    assert found == ["dask"] * 3
 
 
 # --- when it holds -----------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""Run scikit-learn's own tests with joblib, then with jobspan standing in for it, and compare.
+"""Run scikit-learn's own tests with joblib, and with jobspan standing in for it, and compare.
+
+Both run at the same time, so that whatever else the machine does slows both.
 
 ``python tests/sklearn/compare.py [words]``: the modules of scikit-learn that call joblib, or those
 whose path holds one of the words. Ends with 1 where jobspan fails a test that joblib passes.
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,8 +127,9 @@ def main() -> int:
     all_theirs, all_ours = Run(), Run()
     print(f"{'module':52} {'joblib':>16} {'jobspan':>16} {'ratio':>6}")
     for module in modules:
-        theirs = run([module], stand_in=False)
-        ours = run([module], stand_in=True)
+        with ThreadPoolExecutor(2) as both:
+            running = [both.submit(run, [module], stand_in=stand_in) for stand_in in (False, True)]
+            theirs, ours = [one.result() for one in running]
         all_theirs.add(theirs)
         all_ours.add(ours)
         print(

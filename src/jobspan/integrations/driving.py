@@ -171,7 +171,6 @@ class ThreadedDrive(Drive):
         super().__init__(executor, target_seconds)
         self._news = threading.Condition()
         self._pushed: deque[tuple[Job, CallContext]] = deque()
-        self._stopping = False
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Job, context: CallContext) -> None:
@@ -204,20 +203,19 @@ class ThreadedDrive(Drive):
     def _stop(self) -> None:
         with self._news:
             thread, self._thread = self._thread, None
-            self._stopping = True
             self._pushed.clear()
-            self._news.notify()
+            self._news.notify_all()
         if thread is not None and thread is not threading.current_thread():
             self._executor.wake()
             thread.join()
-        self._stopping = False
 
     def _run(self) -> None:
+        own = threading.current_thread()
         while True:
             with self._news:
-                while not (self._pushed or self._flights or self._stopping):
+                while self._thread is own and not (self._pushed or self._flights):
                     self._news.wait()
-                if self._stopping:
+                if self._thread is not own:
                     return
                 self._waiting += self._pushed
                 self._pushed.clear()

@@ -118,6 +118,9 @@ class JobspanBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib ships
             return int(_joblibs_own(self.nesting_level).effective_n_jobs(n_jobs))
         asked = self.default_n_jobs if n_jobs is None else n_jobs
         workers = self.backend.effective_n_jobs(asked)
+        if asked < 0 and self.backend.capabilities.remote and self.settings.level == 0:
+            # joblib runs in the caller what has one worker, and a cluster may only begin to grow.
+            return max(workers, 2)
         cores = self.settings.cores
         if cores is not None and self.backend.capabilities.shared_memory:
             # The outer calls were given the other cores.

@@ -51,7 +51,8 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "sequential": {},
     "threads": {},
     "processes": {},
-    "dask": {"n_workers": 2},
+    # Sometimes all workers are killed at once, and others take long to start on a busy machine.
+    "dask": {"n_workers": 2, "connect_timeout": 120.0},
     "ray": {"ray_options": {"num_cpus": 2, "object_store_memory": 200 << 20}},
 }
 

@@ -2,7 +2,7 @@
 
 Everything is inside namespaces that only this test knows: a switch with a bridge, and a host a
 namespace, joined to it by veth. A wire can be pulled and plugged in again, and be made slow and
-lossy: by the kernel where it has netem, else by a relay that holds the frames back.
+lossy: by the kernel where it has netem, or by a relay that holds the frames back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 __all__ = ["Host", "Network", "reason_why_not"]
 
@@ -117,17 +119,27 @@ class Host:
             self.plug()
 
     @contextmanager
-    def slow(self, milliseconds: int, loss_percent: int) -> Iterator[str]:
-        """Hold every frame back, and lose some; says by what means."""
+    def netem(self, milliseconds: int, loss_percent: int) -> Iterator[None]:
+        """Have the kernel hold every frame back, and lose some; `pytest.skip` where it cannot."""
+        discipline = ["tc", "-n", self.network.switch, "qdisc"]
+        place = ["dev", self.port, "root"]
+        how = ["netem", "delay", f"{milliseconds}ms", "loss", f"{loss_percent}%"]
+        if not shutil.which("tc"):
+            pytest.skip("there is no tc (iproute2) to ask the kernel for netem")
+        done = subprocess.run(
+            [*discipline, "add", *place, *how], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"this kernel has no netem: {done.stderr.strip()}")
+        try:
+            yield
+        finally:
+            subprocess.call([*discipline, "del", *place])
+
+    @contextmanager
+    def relay(self, milliseconds: int, loss_percent: int) -> Iterator[None]:
+        """Have a program hold every frame back, and lose some, where the kernel has no netem."""
         switch = self.network.switch
-        netem = ["tc", "-n", switch, "qdisc", "add", "dev", self.port, "root", "netem"]
-        netem += ["delay", f"{milliseconds}ms", "loss", f"{loss_percent}%"]
-        if shutil.which("tc") and not subprocess.call(netem, stderr=subprocess.DEVNULL):
-            try:
-                yield "netem"
-            finally:
-                subprocess.call(["tc", "-n", switch, "qdisc", "del", "dev", self.port, "root"])
-            return
         inner, outer = f"in{self.number}", f"out{self.number}"
         _ip("-n", switch, "link", "add", inner, "type", "veth", "peer", "name", outer)
         _ip("-n", switch, "link", "set", self.port, "nomaster", "promisc", "on")
@@ -141,7 +153,7 @@ class Host:
         )
         self.network.processes.append(relay)
         try:
-            yield "a relay"
+            yield
         finally:
             relay.kill()
             relay.wait()

@@ -82,21 +82,21 @@ def test_a_worker_is_unplugged_for_longer(cluster):
     is_right(run, 40)
 
 
-@pytest.mark.soak
-def test_fifty_milliseconds_and_five_percent_lost(cluster):
-    run = cluster.run(files=24)
-    run.wait_until(4)
-    with cluster.workers[0].slow(50, 5), cluster.driver.slow(50, 5):
-        is_right(run, 24)
+@pytest.mark.parametrize("means", ["netem", "relay"])
+def test_fifty_milliseconds_and_five_percent_lost(cluster, means):
+    slowed = [getattr(host, means) for host in (cluster.workers[0], cluster.driver)]
+    with slowed[0](50, 5), slowed[1](50, 5):
+        is_right(cluster.run(files=12), 12)
 
 
-@pytest.mark.soak
-def test_the_store_is_gone_for_twenty_seconds(cluster):
-    run = cluster.run(files=60, pause=0.5)
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.soak)])
+def test_the_store_is_gone_for_a_while(cluster, seconds):
+    files = 3 * seconds
+    run = cluster.run(files=files, pause=0.5)
     run.wait_until(6)
-    with cluster.store.unplugged(20):
+    with cluster.store.unplugged(seconds):
         pass
-    is_right(run, 60)
+    is_right(run, files)
     assert cluster.stored(run.cache) >= 6
-    again = cluster.run(cache=run.cache, files=60, pause=0.5)
-    assert is_right(again, 60)["recalled"] >= 6
+    again = cluster.run(cache=run.cache, files=files, pause=0.5)
+    assert is_right(again, files)["recalled"] >= 6

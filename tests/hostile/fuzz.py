@@ -280,13 +280,13 @@ def run(inputs, seed):
     for number in range(inputs):
         name = names[number % len(names)]
         data = altered(chance, chance.choice(corpus[name]))[: 1 << 17]
-        begin = time.perf_counter()
+        begin = time.process_time()  # a busy machine makes nobody slow
         try:
             ending = FEEDS[name].feed(data)
         except BaseException:
             print(f"{name}: input {number} of seed {seed} fails: {data[:4000]!r}", file=sys.stderr)
             raise
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
         if seconds > SLOW_SECONDS:
             raise AssertionError(f"{name}: input {number} of seed {seed} took {seconds:.1f} s")
         slowest[name] = max(slowest[name], seconds)

@@ -65,7 +65,7 @@ faults: $(STAMP)
 
 # An hour on each backend, or so many seconds: make soak-load SECONDS=60 BACKENDS="threads ray"
 SECONDS ?= 3600
-BACKENDS ?= threads processes dask ray
+BACKENDS ?= sequential threads processes dask ray
 soak-load: $(STAMP)
 	for backend in $(BACKENDS); do $(RUN) -m tests.soak.load $$backend $(SECONDS) || exit 1; done
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from jobspan.errors import StoreError
 from jobspan.store.conditions import probe, send_if, warn_without_conditions
+from jobspan.store.fresh_memory import fresh_memory
 from jobspan.store.locations import Location
 from jobspan.store.names import RESERVED_PREFIX, can_name, check_name, check_prefix
 from jobspan.store.protocol import Content, Data, ObjectInfo, Token
 from jobspan.store.requests import CHUNK, ObjectChangedError, Range, Requests, RequestsFactory
-from jobspan.store.room import room_for
 
 __all__ = ["RemoteStore"]
 
@@ -250,7 +250,7 @@ def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Co
     if stop >= last:
         return first.data, first.token
     # Filled as the parts arrive, and not copied again.
-    content = room_for(last - start)
+    content = fresh_memory(last - start)
     content[: len(first.data)] = first.data
     ends = ((at, min(at + CHUNK, last)) for at in range(stop, last, CHUNK))
     parts = (Range(key, at, to, first.token, content[at - start : to - start]) for at, to in ends)

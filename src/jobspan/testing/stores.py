@@ -18,17 +18,11 @@ The fixture gives an empty store for each test. Class attributes say what cannot
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
 import secrets
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
@@ -43,8 +37,10 @@ from jobspan.store.protocol import (
     Sweeps,
     Touches,
 )
+from jobspan.testing.store_histories import check_like_a_dict
+from jobspan.testing.store_races import StoreRaces
 
-__all__ = ["StoreConformance", "check_like_a_dict"]
+__all__ = ["StoreConformance"]
 
 BAD_NAMES = (
     "",
@@ -83,7 +79,7 @@ ODD_NAMES = (
 )
 
 
-class StoreConformance:
+class StoreConformance(StoreRaces):
     """What every store promises. Subclass it and give it a fixture `store`.
 
     Attributes
@@ -102,12 +98,8 @@ class StoreConformance:
         Whether a delete with a token is one step, so that only one of two at once is told True.
     """
 
-    shared: ClassVar[bool] = True
-    conditional: ClassVar[bool] = True
     large: ClassVar[int] = 20 * 2**20 + 17
     examples: ClassVar[int] = 20
-    rounds: ClassVar[int] = 10
-    guarded_deletes: ClassVar[bool] = True
 
     def test_is_a_store(self, store: ObjectStore) -> None:
         assert isinstance(store, ObjectStore)
@@ -297,111 +289,6 @@ class StoreConformance:
             assert other.get("a") == (b"1", token)
         other.close()
 
-    # Races
-
-    def test_threads_that_create_have_one_winner(self, store: ObjectStore) -> None:
-        self._needs_conditions()
-        for round_ in range(self.rounds):
-            tokens = _at_once(8, lambda n, r=round_: store.create(f"claim/{r}", b"%d" % n))
-            winners = [n for n, token in enumerate(tokens) if token is not None]
-            assert len(winners) == 1, f"{len(winners)} winners"
-            assert store.get(f"claim/{round_}") == (b"%d" % winners[0], tokens[winners[0]])
-
-    def test_threads_that_swap_lose_no_update(self, store: ObjectStore) -> None:
-        self._needs_conditions()
-        store.put("counter", b"0")
-
-        def count(_: int) -> None:
-            for _ in range(8):
-                while True:
-                    data, token = store.get("counter")
-                    if store.swap("counter", b"%d" % (int(data) + 1), token) is not None:
-                        break
-
-        _at_once(4, count)
-        assert store.get("counter")[0] == b"32"
-
-    def test_threads_that_delete_have_one_winner(self, store: ObjectStore) -> None:
-        self._needs_conditions(deletes=True)
-        for round_ in range(8):
-            token = store.put("doomed", b"%d" % round_)
-            gone = _at_once(6, lambda _, t=token: store.delete("doomed", t))
-            assert gone.count(True) == 1
-
-    def test_a_token_guards_what_came_after(self, store: ObjectStore) -> None:
-        """Deleters of an old state never take away the new one."""
-        self._needs_conditions(deletes=True)
-        token = store.put("a", b"old")
-
-        def act(number: int) -> bool:
-            if number == 0:
-                return store.swap("a", b"new", token) is not None
-            return store.delete("a", token)
-
-        outcome = _at_once(6, act)
-        assert outcome.count(True) == 1
-        if outcome[0]:
-            assert store.get("a")[0] == b"new"
-
-    def test_readers_see_whole_objects(self, store: ObjectStore) -> None:
-        size = 200_000
-        store.put("a", b"0" * size)
-        end = threading.Event()
-
-        def act(number: int) -> None:
-            if number == 0:
-                try:
-                    for turn in range(25):
-                        store.put("a", b"%d" % (turn % 10) * size)
-                finally:
-                    end.set()
-                return
-            while not end.is_set():
-                data = store.get("a")[0]
-                assert len(data) == size
-                assert bytes(data) == bytes(data[:1]) * size
-
-        _at_once(4, act)
-
-    def test_processes_that_create_have_one_winner(self, store: ObjectStore) -> None:
-        self._needs_conditions()
-        if not self.shared:
-            pytest.skip("each process has objects of its own here")
-        names = [f"claim/{n}" for n in range(8)]
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(3) as pool:
-            won = pool.starmap(_create_all, [(store, names, n) for n in range(3)], chunksize=1)
-        for position, name in enumerate(names):
-            winners = [n for n in range(3) if won[n][position]]
-            assert len(winners) == 1
-            assert store.get(name)[0] == b"%d" % winners[0]
-
-    @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-    @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-    def test_store_after_a_fork(self, store: ObjectStore) -> None:
-        store.put("a", b"parent")
-        child = os.fork()
-        if child == 0:
-            signal.alarm(25)  # ends a child that hangs, whatever becomes of the parent
-            status = 1
-            try:
-                if store.get("a")[0] == b"parent":
-                    store.put("b", b"child")
-                    status = 0
-            finally:
-                os._exit(status)
-        deadline = time.monotonic() + 30
-        while (waited := os.waitpid(child, os.WNOHANG))[0] == 0:
-            if time.monotonic() > deadline:
-                os.kill(child, 9)
-                os.waitpid(child, 0)
-                pytest.fail("the store hangs in a forked process")
-            time.sleep(0.02)
-        assert waited[1] == 0
-        assert store.get("a")[0] == b"parent"
-        if self.shared:
-            assert store.get("b")[0] == b"child"
-
     # Optional abilities
 
     def test_local_paths(self, store: ObjectStore) -> None:
@@ -482,152 +369,3 @@ class StoreConformance:
     def test_behaves_like_a_dict(self, store: ObjectStore) -> None:
         pytest.importorskip("hypothesis")
         check_like_a_dict(store, examples=self.examples)
-
-    def _needs_conditions(self, *, deletes: bool = False) -> None:
-        if not self.conditional or (deletes and not self.guarded_deletes):
-            pytest.skip("the store does not keep that condition")
-
-
-def check_like_a_dict(store: ObjectStore, *, examples: int = 20, steps: int = 15) -> None:
-    """Do anything that can be done, in any order, to a store and to a dictionary, and compare.
-
-    Parameters
-    ----------
-    store : ObjectStore
-        An empty store; it is emptied again before each history.
-    examples : int
-        Number of histories.
-    steps : int
-        Longest history.
-    """
-    from hypothesis import HealthCheck, Phase, settings
-    from hypothesis import strategies as st
-    from hypothesis.stateful import (
-        RuleBasedStateMachine,
-        initialize,
-        invariant,
-        rule,
-        run_state_machine_as_test,
-    )
-
-    names = st.sampled_from(["a", "b/1", "b/2", "b/c/3", "déjà/vu"])
-    values = st.binary(max_size=64)
-
-    class Machine(RuleBasedStateMachine):
-        @initialize()
-        def empty(self) -> None:
-            for info in list(store.list()):
-                store.delete(info.name)
-            self.model: dict[str, bytes] = {}
-            self.tokens: dict[str, str] = {}
-            # Tokens of states that are over, and of which no later state had the same bytes.
-            self.stale: dict[str, tuple[str, bytes]] = {}
-
-        def written(self, name: str, data: bytes, token: str) -> None:
-            self.over(name)
-            self.model[name] = data
-            self.tokens[name] = token
-
-        def over(self, name: str) -> None:
-            if name in self.model:
-                self.stale[name] = (self.tokens.pop(name), self.model.pop(name))
-
-        @rule(name=names, data=values)
-        def put(self, name: str, data: bytes) -> None:
-            self.written(name, data, store.put(name, data))
-
-        @rule(name=names, data=values)
-        def create(self, name: str, data: bytes) -> None:
-            token = store.create(name, data)
-            assert (token is None) == (name in self.model)
-            if token is not None:
-                self.written(name, data, token)
-
-        @rule(name=names, data=values)
-        def swap(self, name: str, data: bytes) -> None:
-            if name in self.model:
-                token = store.swap(name, data, self.tokens[name])
-                assert token is not None
-                self.written(name, data, token)
-
-        @rule(name=names, data=values)
-        def swap_stale(self, name: str, data: bytes) -> None:
-            token, old = self.stale.get(name, ("no-such-token", b""))
-            if self.model.get(name) != old:
-                assert store.swap(name, data, token) is None
-
-        @rule(name=names)
-        def delete(self, name: str) -> None:
-            store.delete(name)
-            self.over(name)
-
-        @rule(name=names)
-        def delete_state(self, name: str) -> None:
-            if name in self.model:
-                assert store.delete(name, self.tokens[name])
-                self.over(name)
-            else:
-                assert not store.delete(name, "no-such-token")
-
-        @rule(name=names)
-        def delete_stale(self, name: str) -> None:
-            token, old = self.stale.get(name, ("no-such-token", b""))
-            if self.model.get(name) != old:
-                assert not store.delete(name, token)
-
-        @rule(name=names, start=st.integers(0, 70), length=st.none() | st.integers(0, 70))
-        def get(self, name: str, start: int, length: int | None) -> None:
-            end = None if length is None else start + length
-            if name in self.model:
-                expected = self.model[name][start:end]
-                assert store.get(name, start, end) == (expected, self.tokens[name])
-            else:
-                with pytest.raises(KeyError):
-                    store.get(name, start, end)
-
-        @rule(prefix=st.sampled_from(["", "b", "b/", "b/c/", "d", "z"]))
-        def list_prefix(self, prefix: str) -> None:
-            found = {info.name: info.size for info in store.list(prefix)}
-            assert found == {
-                name: len(data) for name, data in self.model.items() if name.startswith(prefix)
-            }
-
-        @invariant()
-        def same_content(self) -> None:
-            for name, data in getattr(self, "model", {}).items():
-                assert store.get(name)[0] == data
-
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        ),
-    )
-
-
-def _at_once(count: int, act: Callable[..., Any]) -> list[Any]:
-    """Run ``act(0)`` to ``act(count - 1)`` in threads that start together; what they returned."""
-    start = threading.Barrier(count)
-
-    def run(number: int) -> Any:
-        start.wait(30)
-        return act(number)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # races that the interpreter's lock hides happen, too
-    try:
-        with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(run, range(count)))
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def _create_all(store: ObjectStore, names: list[str], number: int) -> list[bool]:
-    won = [store.create(name, b"%d" % number) is not None for name in names]
-    store.close()
-    return won

@@ -5,13 +5,13 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
-__all__ = ["room_for"]
+__all__ = ["fresh_memory"]
 
 # Private memory: of shared memory, which mmap gives by default, the system makes small pages only.
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
-def room_for(size: int) -> memoryview:
+def fresh_memory(size: int) -> memoryview:
     """Return memory of which nothing has been touched, and which nobody else has.
 
     It is in huge pages where the system has them: of the 256 MiB of a large entry, getting the

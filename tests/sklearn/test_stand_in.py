@@ -25,22 +25,19 @@ def _comparison() -> ModuleType:
 
 compare = _comparison()
 
-QUICK = [
-    (["utils/tests/test_parallel.py"], ""),
-    (
-        ["model_selection/tests/test_search.py"],
-        "n_jobs or parallel or pre_dispatch or 2d_array or pickle or multimetric",
-    ),
-    (["ensemble/tests/test_forest.py"], "parallel or backend or warm_start or pickle"),
-]
-"""What the default suite runs of each module."""
+QUICK = "parallel or backend or pre_dispatch or n_jobs or 2d_array or pickle"
+"""What the default suite runs of some modules: what calls joblib most directly."""
 
 
-@pytest.mark.parametrize(("modules", "words"), QUICK, ids=lambda value: str(value)[:40])
-def test_scikit_learns_tests_pass(modules: list[str], words: str) -> None:
+def test_scikit_learns_tests_pass() -> None:
     """None fails but those that say what jobspan does otherwise."""
-    found = compare.run(modules, stand_in=True, words=words, limit=110)
-    assert found.passed
+    modules = [
+        "utils/tests/test_parallel.py",
+        "model_selection/tests/test_search.py",
+        "ensemble/tests/test_forest.py",
+    ]
+    found = compare.run(modules, stand_in=True, words=QUICK, limit=110)
+    assert len(found.passed) > 20
     assert not compare.worse(compare.Run(), found)
 
 

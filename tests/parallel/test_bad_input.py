@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import inspect
 import socket
+import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from jobspan import Memory, Parallel, delayed, parallel_config
+from jobspan import Memory, Parallel, RetryPolicy, delayed, parallel_config
+from jobspan.ambient import current
 from jobspan.errors import (
     BackendUnreachableError,
     JobspanError,
@@ -121,3 +128,225 @@ def test_a_missing_extra_says_what_to_install() -> None:
     error = MissingExtraError("backend 'ray'", "ray")
     assert "pip install 'jobspan[ray]'" in str(error)
     assert isinstance(error, ImportError)
+
+
+class Odd:
+    """What nothing takes."""
+
+    def __repr__(self) -> str:
+        return "Odd()"
+
+
+NAN, INF = float("nan"), float("inf")
+
+WRONG: dict[str, list[Any]] = {
+    "n_jobs": [0, "many", NAN, INF, [], Odd()],
+    "backend": ["dsak", 3, b"dask", [], Odd()],
+    "verbose": [None, "loud", NAN, INF, [], Odd()],
+    "temp_folder": [3, True, b"folder", [], Odd()],
+    "max_nbytes": [-1, "1X", "M", "-1M", "infM", NAN, INF, True, [], Odd()],
+    "mmap_mode": ["x", 3, b"r", [], Odd()],
+    "prefer": ["fast", 3, [], Odd()],
+    "require": ["speed", 3, [], Odd()],
+    "inner_max_num_threads": [0, -1, 1.5, "2", True, Odd()],
+    "progress": ["bar", 3, 0, [], Odd()],
+    "on_error": ["ignore", None, 3, [], Odd()],
+    "retries": [-1, 1.5, "3", True, [], Odd()],
+    "task_timeout": [-1, NAN, "1", True, [], Odd()],
+    "initializer": ["print", 3, [], Odd()],
+    "initargs": ["x", None, 3, {}, Odd()],
+    "max_pending": [0, -1, 1.5, "2", True, INF, Odd()],
+    "report": ["", 3, True, b"run.html", [], Odd()],
+    "propagate": [0, "x", ["x"], True, Odd()],
+}
+ONLY_PARALLEL: dict[str, list[Any]] = {
+    "return_as": ["tuple", None, 3, [], Odd()],
+    "timeout": [-1, NAN, "1", True, [], Odd()],
+    "pre_dispatch": ["import os", 0, None, [], Odd()],
+    "batch_size": ["big", 0, -1, 1.5, None, True, [], Odd()],
+    "memory": ["cache", 3, [], Odd()],
+}
+ONLY_CONFIG: dict[str, list[Any]] = {"bridge": [0, "yes", [], Odd()]}
+REFUSED = [
+    pytest.param(where, name, value, id=f"{where.__name__}-{name}-{value!r}")
+    for where, more in ((Parallel, ONLY_PARALLEL), (parallel_config, ONLY_CONFIG))
+    for name, values in {**WRONG, **more}.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("where", "name", "value"), REFUSED)
+def test_every_wrong_argument_is_refused_at_once(where: Any, name: str, value: Any) -> None:
+    """By name, with the value and with what is taken, before a worker or a connection is there."""
+    before, settings = set(threading.enumerate()), current()
+    more = {"backend": "threads"} if name == "inner_max_num_threads" else {}
+    with pytest.raises((TypeError, ValueError), match=r"pass|xpected|must be|meaning") as caught:
+        where(**{name: value}, **more)
+    text = str(caught.value)
+    assert name in text
+    assert repr(value) in text or str(value) in text
+    assert set(threading.enumerate()) == before
+    assert current() is settings
+
+
+def test_every_argument_of_both_is_tried() -> None:
+    for where, more in ((Parallel, ONLY_PARALLEL), (parallel_config, ONLY_CONFIG)):
+        names = {
+            name
+            for name, parameter in inspect.signature(where).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        }
+        assert names == {*WRONG, *more}
+
+
+TAKEN: dict[str, list[Any]] = {
+    "verbose": [0, 3, 1.5, True, np.int64(1)],
+    "temp_folder": [None, "/tmp", Path("/tmp")],
+    "max_nbytes": [None, 0, 10.5, "1K", "1.5M", "2g", np.int64(5)],
+    "mmap_mode": [None, "r", "c", "r+", "w+"],
+    "inner_max_num_threads": [None, 1, np.int64(2)],
+    "progress": [None, True, False, print],
+    "retries": [None, 0, 3, np.int64(3), RetryPolicy(attempts=1)],
+    "task_timeout": [None, 5, 5.5, INF, np.int64(5), np.float32(5)],
+    "timeout": [None, 5, 5.5, INF, np.int64(5)],
+    "initargs": [(), (1,), [1]],
+    "max_pending": [None, 3, np.int64(3)],
+    "propagate": [None, (), [], contextvars.ContextVar("x"), [contextvars.ContextVar("y")]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [pytest.param(n, v, id=f"{n}-{i}") for n, vs in TAKEN.items() for i, v in enumerate(vs)],
+)
+def test_every_form_that_is_taken(name: str, value: Any, capsys: Any) -> None:
+    arguments: dict[str, Any] = {"backend": "threads", name: value}
+    assert Parallel(n_jobs=2, **arguments)(delayed(abs)(-i) for i in range(5)) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": -1},
+        {"attempts": 1.5},
+        {"attempts": True},
+        {"lost_attempts": "2"},
+        {"exceptions": "ValueError"},
+        {"exceptions": [ValueError]},
+        {"exceptions": (ValueError, 3)},
+        {"delay": -1},
+        {"delay": "1"},
+        {"backoff": NAN},
+        {"longest_delay": None},
+        {"jitter": 2},
+        {"jitter": "0.5"},
+    ],
+    ids=str,
+)
+def test_wrong_retry_policies(arguments: dict[str, Any]) -> None:
+    ((name, value),) = arguments.items()
+    with pytest.raises((TypeError, ValueError), match="pass") as caught:
+        RetryPolicy(**arguments)
+    assert f"RetryPolicy({name}={value!r})" in str(caught.value)
+
+
+def test_arguments_of_map() -> None:
+    parallel = Parallel(n_jobs=2, backend="threads")
+    with pytest.raises(TypeError, match="pass an iterable for each argument"):
+        parallel.map(pow)
+    with pytest.raises(TypeError, match=r"argument 2 of Parallel\.map after the function is int 3"):
+        parallel.map(pow, [1], 3)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match="int is not callable"):
+        parallel.map(3, [1])  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match="async function"):
+        parallel.map(coroutine, [1])
+    told: list[Any] = []
+    told_of = Parallel(n_jobs=2, backend="threads", progress=told.append)
+    assert told_of.map(pow, [2, 3, 4], (5, 2)) == [32, 9]
+    assert told[0].total == 2
+    assert parallel.map(pow, iter([2, 3]), [5, 2, 7]) == [32, 9]
+
+
+def test_arguments_of_acall() -> None:
+    for return_as in ("list", "generator"):
+        parallel = Parallel(n_jobs=2, backend="threads", return_as=return_as)
+        with pytest.raises(TypeError, match="int 3 is not iterable; pass calls"):
+            parallel.acall(3)  # type: ignore[arg-type]  # on purpose
+
+    async def wait() -> None:
+        await Parallel(n_jobs=2, backend="threads").acall([abs])
+
+    with pytest.raises(TypeError, match="not a call; write delayed"):
+        asyncio.run(wait())
+
+
+class Asynchronous:
+    async def __call__(self, x: int) -> int:
+        return x
+
+    async def method(self, x: int) -> int:
+        return x
+
+
+class Generating:
+    def __call__(self, x: int) -> Iterator[int]:
+        yield x
+
+    def method(self, x: int) -> Iterator[int]:
+        yield x
+
+
+async def asynchronous_generator(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threads", "processes"])
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (coroutine, "an async function"),
+        (partial(coroutine), "an async function"),
+        (asynchronous_generator, "an async function"),
+        (Asynchronous(), "an async function"),
+        (partial(Asynchronous()), "an async function"),
+        (Asynchronous().method, "an async function"),
+        (Generating(), "a generator function"),
+        (Generating().method, "a generator function"),
+        (partial(partial(Generating())), "a generator function"),
+        (3, "int is not callable"),
+    ],
+)
+def test_functions_that_no_worker_can_run(backend: str, function: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=kind):
+        Parallel(n_jobs=2, backend=backend)([delayed(function)(1)] * 3)
+
+
+def test_an_async_function_that_is_cached(tmp_path: Path) -> None:
+    cached = Memory(tmp_path, verbose=0).cache(coroutine)
+    with pytest.raises(TypeError, match="async function"):
+        Parallel(n_jobs=2, backend="threads")([delayed(cached)(1)])
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threads", "processes"])
+@pytest.mark.parametrize(
+    "wrong", [abs, (abs, (1,)), [abs, (1,), {}], None, "abs", 3, (abs, (1,), {}, 4)]
+)
+def test_what_is_no_call(backend: str, wrong: Any) -> None:
+    calls = [delayed(abs)(-1), wrong]
+    for given in (calls, iter(calls)):
+        with pytest.raises(TypeError, match=r"call 1 is \w+ .*, not a call; write delayed"):
+            Parallel(n_jobs=2, backend=backend)(given)
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "many"])
+def test_the_number_in_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("JOBSPAN_N_JOBS", value)
+    with pytest.raises(ValueError, match=f"JOBSPAN_N_JOBS='{value}'"):
+        Parallel()
+
+
+def test_a_setting_without_a_backend_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Got inner_max_num_threads=2: pass backend= as well"):
+        parallel_config(inner_max_num_threads=2)
+    with pytest.raises(ValueError, match=r"Got n_cores=3: pass backend= as well"):
+        parallel_config(n_cores=3)

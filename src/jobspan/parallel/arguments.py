@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextvars import ContextVar
-from functools import partial
 from numbers import Real
 from typing import Any, Literal, cast
 
-from jobspan.calls import Call, is_recallable
-from jobspan.errors import JobspanWarning
 from jobspan.scheduling.policy import OnError
 from jobspan.scheduling.retrying import RetryPolicy
 
 __all__ = [
     "DEFAULT_PRE_DISPATCH",
-    "CallChecker",
-    "MappedCalls",
     "ReturnAs",
-    "check_iterable",
     "read_batch_size",
     "read_bytes",
     "read_choice",
@@ -96,8 +88,9 @@ def read_n_jobs(value: object) -> int:
 
 def read_verbose(value: object) -> int:
     """Return a verbosity as a whole number."""
-    if isinstance(value, Real) and math.isfinite(value):
-        return int(value)
+    number = int(value) if isinstance(value, bool) else _number(value)
+    if number is not None and math.isfinite(number):
+        return int(number)
     raise ValueError(f"verbose={value!r}: pass a number: 0 for no lines, 10 for many, 50 for all")
 
 
@@ -105,10 +98,9 @@ def read_whole(name: str, value: object) -> int | None:
     """Return a whole number above 0, or None."""
     if value is None:
         return None
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        number = operator.index(cast("Any", value))
-        if number > 0:
-            return number
+    number = _whole(value)
+    if number is not None and number > 0:
+        return number
     raise ValueError(f"{name}={value!r}: pass a whole number above 0, or None")
 
 
@@ -116,10 +108,9 @@ def read_batch_size(value: object) -> int | None:
     """Return a fixed batch size, or None for an automatic one."""
     if isinstance(value, str) and value == "auto":
         return None
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        size = operator.index(cast("Any", value))
-        if size > 0:
-            return size
+    size = _whole(value)
+    if size is not None and size > 0:
+        return size
     raise ValueError(f"batch_size must be 'auto' or a positive integer, got: {value!r}")
 
 
@@ -145,8 +136,9 @@ def read_bytes(name: str, value: object) -> int | None:
             f"{name}={value!r} is no size; pass a number of bytes, or text such as '1M', "
             "with one of the units K, M, G"
         )
-    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return int(value)
+    count = _number(value)
+    if count is not None and 0 <= count < math.inf:
+        return int(count)
     raise ValueError(f"{name}={value!r} is no size; pass bytes, text such as '1M', or None")
 
 
@@ -154,9 +146,10 @@ def read_seconds(name: str, value: object) -> float | None:
     """Return a time limit in seconds, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0:
+    seconds = _number(value)
+    if seconds is None or not seconds >= 0:
         raise ValueError(f"{name}={value!r}: pass seconds, a number not below 0, or None")
-    return None if math.isinf(value) else float(value)
+    return None if math.isinf(seconds) else float(seconds)
 
 
 def read_retries(value: object) -> RetryPolicy:
@@ -165,10 +158,9 @@ def read_retries(value: object) -> RetryPolicy:
         return RetryPolicy()
     if isinstance(value, RetryPolicy):
         return value
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        attempts = operator.index(cast("Any", value))
-        if attempts >= 0:
-            return RetryPolicy(attempts=attempts)
+    attempts = _whole(value)
+    if attempts is not None and attempts >= 0:
+        return RetryPolicy(attempts=attempts)
     raise ValueError(
         f"retries={value!r}: pass how often to try again, 0 or more, or a RetryPolicy, such as "
         "RetryPolicy(attempts=3, exceptions=ConnectionError)"
@@ -210,8 +202,9 @@ def read_pre_dispatch(value: object, n_jobs: int) -> int | None:
         return None
     if value == DEFAULT_PRE_DISPATCH:
         return 2 * n_jobs
-    if isinstance(value, Real) and not isinstance(value, bool) and 1 <= value < math.inf:
-        return int(value)
+    number = _number(value)
+    if number is not None and 1 <= number < math.inf:
+        return int(number)
     if isinstance(value, str):
         from jobspan.parallel.pre_dispatch import evaluate
 
@@ -232,177 +225,15 @@ def _pre_dispatch_forms(value: object) -> str:
     )
 
 
-def check_iterable(calls: object) -> None:
-    """Refuse what no calls can be read from."""
-    if not hasattr(calls, "__iter__") and not hasattr(calls, "__getitem__"):
-        raise TypeError(
-            f"{type(calls).__name__} {_short(calls)} is not iterable; pass calls, as in "
-            "Parallel()(delayed(f)(x) for x in xs)"
-        )
+def _number(value: object) -> float | None:
+    """Return a number as it is, numpy's too, or None for what is none; truth is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return cast("float", value)
 
 
-class MappedCalls:
-    """The calls of ``Parallel.map``, which can tell their number where their arguments can.
-
-    Parameters
-    ----------
-    function : callable
-        What each of them calls.
-    iterables : sequence of iterable
-        One for each positional argument; the shortest one ends the calls.
-    """
-
-    def __init__(self, function: Callable[..., Any], iterables: tuple[Iterable[Any], ...]) -> None:
-        _check_function(function)
-        if not iterables:
-            raise TypeError(
-                "Parallel.map(function) lacks the arguments; pass an iterable for each argument of "
-                "the function, as in Parallel().map(pow, [2, 3], [5, 2])"
-            )
-        for place, iterable in enumerate(iterables, start=1):
-            if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
-                raise TypeError(
-                    f"argument {place} of Parallel.map after the function is "
-                    f"{type(iterable).__name__} {_short(iterable)}, not an iterable"
-                )
-        self._function = function
-        self._iterables = iterables
-
-    def __iter__(self) -> Iterator[Call]:
-        function = self._function
-        return ((function, args, {}) for args in zip(*self._iterables, strict=False))
-
-    def __len__(self) -> int:
-        return min(map(len, self._iterables))  # type: ignore[arg-type]  # those that have one
-
-
-class CallChecker:
-    """Looks at calls as they are read, and refuses what is none.
-
-    Parameters
-    ----------
-    wrap : callable or None
-        Replaces each function, asked once for a run of the same one.
-    cluster : str or None
-        Name of the backend where calls run on other machines; None: they run on this one.
-    """
-
-    def __init__(
-        self,
-        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-        cluster: str | None = None,
-    ) -> None:
-        self._wrap = wrap
-        self._cluster = cluster
-        self._last: object = None
-        self._wrapped: Any = None
-
-    def __call__(self, calls: list[Any], first: int) -> tuple[list[Call], bool]:
-        """Return the calls, and whether one of them can tell what it has stored.
-
-        Parameters
-        ----------
-        calls : list
-            What was read of the user's iterable.
-        first : int
-            The index of the first of them.
-
-        Raises
-        ------
-        TypeError
-            If one is no call, or its function cannot run in a worker.
-        """
-        if set(map(type, calls)) - {tuple}:
-            self._refuse(calls, first)
-        last = self._last
-        recallable = False
-        try:
-            if self._wrap is not None:
-                calls = [(self._replaced(each), args, kwargs) for each, args, kwargs in calls]
-                return calls, any(is_recallable(function) for function, _, _ in calls)
-            if calls and calls[0][0] is last:
-                recallable = is_recallable(last)
-            for function, _, _ in calls:
-                if function is not last:
-                    _check_function(function)
-                    self._look_where_it_stores(function)
-                    last = function
-                    recallable = recallable or is_recallable(function)
-        except (ValueError, IndexError):
-            self._refuse(calls, first)
-            raise
-        self._last = last
-        return calls, recallable
-
-    @staticmethod
-    def _refuse(calls: list[Any], first: int) -> None:
-        for offset, call in enumerate(calls):
-            if type(call) is not tuple or len(call) != 3:
-                raise TypeError(
-                    f"call {first + offset} is {type(call).__name__} {_short(call)}, not a "
-                    "call; write delayed(function)(arguments) for each, as in "
-                    "Parallel()(delayed(f)(x) for x in xs)"
-                )
-
-    def _replaced(self, function: Any) -> Any:
-        if function is not self._last:
-            _check_function(function)
-            self._last = function
-            assert self._wrap is not None
-            self._wrapped = self._wrap(function)
-            self._look_where_it_stores(self._wrapped)
-        return self._wrapped
-
-    def _look_where_it_stores(self, function: Any) -> None:
-        """Warn once of results that each machine of a cluster would keep to itself."""
-        if self._cluster is None or not is_recallable(function):
-            return
-        place = function.stored_only_here()
-        if place is not None and place not in _warned_of:
-            _warned_of.add(place)
-            warnings.warn(
-                f"results are stored in {place}, which workers of the {self._cluster} cluster on "
-                "other machines do not see: the cache is not shared. Pass Memory a location that "
-                "all see, such as 's3://bucket/prefix'; a folder that all of them mount is "
-                "as good: then filter this warning",
-                JobspanWarning,
-                stacklevel=2,
-            )
-
-    def each(self, calls: Iterable[Any]) -> Iterator[Call]:
-        """Yield calls, each looked at when it is read."""
-        for index, call in enumerate(calls):
-            if type(call) is not tuple or len(call) != 3 or call[0] is not self._last or self._wrap:
-                yield self([call], index)[0][0]
-            else:
-                yield call
-
-
-_warned_of: set[str] = set()
-
-
-def _check_function(function: object) -> None:
-    if not callable(function):
-        raise TypeError(f"delayed({_short(function)}): {type(function).__name__} is not callable")
-    name = getattr(function, "__qualname__", None) or _short(function)
-    runs = function
-    while isinstance(runs, partial):
-        runs = runs.func
-    if not inspect.isroutine(runs):
-        runs = type(runs).__call__  # what an object does that is called
-    if inspect.iscoroutinefunction(runs) or inspect.isasyncgenfunction(runs):
-        raise TypeError(
-            f"{name} is an async function, which a worker would not await; write "
-            f"delayed(asyncio.run)({name}(...)) with backend='threads', or a plain function that "
-            "calls asyncio.run"
-        )
-    if inspect.isgeneratorfunction(runs):
-        raise TypeError(
-            f"{name} is a generator function, and a generator cannot travel back from a worker; "
-            f"return a list: define a function that returns list({name}(...))"
-        )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _whole(value: object) -> int | None:
+    """Return a whole number, numpy's too, or None for what is none; truth is none."""
+    if type(value) is not bool and hasattr(value, "__index__"):
+        return operator.index(cast("Any", value))
+    return None

@@ -16,10 +16,7 @@ from jobspan.calls import CallContext, Initializer
 from jobspan.compatibility import Logger
 from jobspan.executors import Backend, Executor
 from jobspan.parallel.arguments import (
-    CallChecker,
-    MappedCalls,
     ReturnAs,
-    check_iterable,
     read_batch_size,
     read_pre_dispatch,
     read_return_as,
@@ -29,6 +26,7 @@ from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.choice import Choice, choose
 from jobspan.parallel.config import DEFAULTS
 from jobspan.parallel.decisions import context_of, dice_of, plan_of, policy_of
+from jobspan.parallel.intake import CallChecker, MappedCalls, check_iterable
 from jobspan.parallel.progress import make_listener
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.tracking import Tracker

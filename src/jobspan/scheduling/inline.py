@@ -23,8 +23,17 @@ def plain_loop(calls: Iterable[Call]) -> Iterator[Any]:
 
     As in a worker, context variables that a call sets are seen by nobody else.
     """
+    untouched = copy_context()
+    here = untouched.copy()
     for function, args, kwargs in calls:
-        yield copy_context().run(function, *args, **kwargs)
+        result = here.run(function, *args, **kwargs)
+        try:
+            touched = here != untouched
+        except Exception:  # noqa: BLE001 - values that cannot be compared are others
+            touched = True
+        if touched:
+            here = untouched.copy()
+        yield result
 
 
 def watched_loop(

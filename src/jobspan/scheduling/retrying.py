@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import UnionType
+from typing import Any
 
 from jobspan.outcomes import Failure, FailureKind
 
@@ -57,15 +57,16 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         for name in ("attempts", "lost_attempts"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int) and value >= 0):
+            if value is not None and not _is_number(value, int):
                 raise ValueError(f"RetryPolicy({name}={value!r}): pass a whole number, 0 or more")
-        if not (_is_number(self.jitter, int | float) and 0 <= self.jitter <= 1):
+        if not _is_number(self.jitter, int | float) or self.jitter > 1:
             raise ValueError(f"RetryPolicy(jitter={self.jitter!r}): pass a share from 0 to 1")
         for name in ("delay", "backoff", "longest_delay"):
             value = getattr(self, name)
-            if not (_is_number(value, int | float) and value >= 0):
+            if not _is_number(value, int | float):
                 raise ValueError(f"RetryPolicy({name}={value!r}): pass a number, 0 or more")
-        kinds = self.exceptions if isinstance(self.exceptions, tuple) else (self.exceptions,)
+        given: Any = self.exceptions
+        kinds = given if isinstance(given, tuple) else (given,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             raise TypeError(
                 f"RetryPolicy(exceptions={self.exceptions!r}): pass an exception type, or a tuple "
@@ -105,5 +106,6 @@ class RetryPolicy:
         return pause
 
 
-def _is_number(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _is_number(value: Any, kind: Any) -> bool:
+    """Whether a number is of a kind, and not below 0."""
+    return isinstance(value, kind) and not isinstance(value, bool) and bool(value >= 0)

@@ -238,3 +238,29 @@ def test_wake_from_another_thread():
     finally:
         executor.close()
     executor.wake()
+
+
+class Unreadable:
+    """A function that can be pickled, but not read again."""
+
+    def __call__(self, x):
+        return x
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise ImportError("no module named secret_sauce")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_every_call_of_a_function_that_no_worker_can_read_says_why(batch_size):
+    function = Unreadable()
+    failures = Parallel(n_jobs=2, on_error="return", batch_size=batch_size)(
+        delayed(function)(x) for x in range(12)
+    )
+    reasons = {str(failure.exception) for failure in failures}
+    assert reasons == {
+        "the function cannot be unpickled in a worker: ImportError: no module named secret_sauce"
+    }

@@ -56,6 +56,17 @@ class Unpicklable:
         raise TypeError("this value stays where it is")
 
 
+class Unreadable:
+    """A value that can be pickled, but not read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ("this value cannot be read",)
+
+
+def refuse(reason: str) -> Any:
+    raise ValueError(reason)
+
+
 class UnpicklableError(Exception):
     """An exception that refuses to be pickled."""
 
@@ -438,6 +449,17 @@ class BackendConformance:
         assert "Unpicklable" in str(results[1].exception)
         assert "UnpicklableError" in repr(results[2].exception)
         assert "from the worker" in str(results[2].exception)
+
+    def test_unreadable_argument(self) -> None:
+        """What a worker cannot unpickle fails its own call, with the reason."""
+        if self.can_share_memory:
+            pytest.skip("nothing is pickled")
+        calls = [delayed(square)(x) for x in range(4)]
+        calls[2] = delayed(square)(Unreadable())  # type: ignore[arg-type]
+        results = Parallel(on_error="return", batch_size=4)(calls)
+        assert [*results[:2], results[3]] == [0, 1, 9]
+        assert isinstance(results[2], TaskFailure)
+        assert "this value cannot be read" in str(results[2].exception)
 
     # --- context -----------------------------------------------------------------------
 

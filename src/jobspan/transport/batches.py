@@ -17,6 +17,7 @@ from jobspan.transport.protocol import Bytes, Encoded, EncodedBatch, Fetch, Shar
 from jobspan.worker.run import Ran
 
 __all__ = [
+    "UNDECODED",
     "BatchDecoder",
     "BatchEncoder",
     "EncodedRan",
@@ -27,6 +28,9 @@ __all__ = [
 
 KEPT_FUNCTIONS = 1024
 """How many functions, and how many contexts, a worker keeps; older ones are asked for again."""
+
+UNDECODED = -1
+"""The offset of the failure of a batch that its worker could not decode."""
 
 FEW = 8
 """Up to so many values it pays to look whether the plain pickler will do."""
@@ -159,18 +163,42 @@ class BatchDecoder:
     def __init__(self) -> None:
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._contexts: OrderedDict[str, CallContext] = OrderedDict()
+        self._unlearnt: OrderedDict[str, TransportError] = OrderedDict()
 
     def missing(self, digests: Sequence[str]) -> list[str]:
         """Return those of `digests` that the worker lacks."""
         return [digest for digest in digests if digest not in self._functions]
 
     def learn(self, encoded: EncodedBatch, fetch: Fetch | None = None) -> None:
-        """Take in the functions and the context that came with a batch."""
+        """Take in the functions and the context that came with a batch.
+
+        Raises
+        ------
+        TransportError
+            If one of them cannot be unpickled. Batches that need it fail for the same reason.
+        """
+        if encoded.token not in self._contexts and encoded.context.payload:
+            self._learn(self._contexts, encoded.token, encoded.context, fetch, "context")
         for digest, function in encoded.functions.items():
             if digest not in self._functions:
-                self._keep(self._functions, digest, decode(function, fetch))
-        if encoded.token not in self._contexts and encoded.context.payload:
-            self._keep(self._contexts, encoded.token, decode(encoded.context, fetch))
+                self._learn(self._functions, digest, function, fetch, "function")
+
+    def _learn(
+        self,
+        kept: OrderedDict[str, Any],
+        name: str,
+        encoded: Encoded,
+        fetch: Fetch | None,
+        what: str,
+    ) -> None:
+        try:
+            self._keep(kept, name, decode(encoded, fetch))
+        except Exception as error:
+            problem = TransportError(
+                f"the {what} cannot be unpickled in a worker: {type(error).__name__}: {error}"
+            )
+            self._keep(self._unlearnt, name, problem)
+            raise problem from error
 
     def decode(
         self, encoded: Encoded, fetch: Fetch | None = None
@@ -199,7 +227,8 @@ class BatchDecoder:
             calls_of_one = zip(repeat(self._functions[digest]), tuples, repeat(_NO_KEYWORDS))
             return context, calls_of_one, len(arguments)
         except KeyError as error:
-            raise TransportError(f"a worker was never sent {error}") from error
+            problem = self._unlearnt.get(error.args[0])
+            raise problem or TransportError(f"a worker was never sent {error}") from error
 
     @staticmethod
     def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:

@@ -8,15 +8,12 @@ from typing import Any
 from jobspan.calls import Call, CallContext
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
-from jobspan.transport.batches import BatchDecoder, EncodedRan, encode_ran
+from jobspan.transport.batches import UNDECODED, BatchDecoder, EncodedRan, encode_ran
 from jobspan.transport.protocol import EncodedBatch
 from jobspan.worker.context import run_in
 from jobspan.worker.run import Ran, failure_of, run_calls
 
-__all__ = ["UNDECODED", "run_encoded"]
-
-UNDECODED = -1
-"""The offset of the failure of a batch that could not be decoded."""
+__all__ = ["run_encoded"]
 
 LARGE_RESULT = 1 << 20
 """Buffers of results from so many bytes on travel as arrays, without a copy where that can be."""

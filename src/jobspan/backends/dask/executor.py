@@ -30,9 +30,8 @@ from jobspan.errors import (
 )
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
-from jobspan.transport.batches import decode_ran
+from jobspan.transport.batches import UNDECODED, decode_ran
 from jobspan.transport.content import ContentStore
-from jobspan.transport.remote import UNDECODED
 
 __all__ = ["DaskExecutor"]
 

@@ -20,6 +20,7 @@ from jobspan.cores import cpu_count
 from jobspan.errors import BackendError, TaskTimeoutError, TransportError, WorkerLostError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
+from jobspan.transport.batches import UNDECODED
 
 __all__ = ["ProcessExecutor"]
 
@@ -172,7 +173,7 @@ class ProcessExecutor:
             payload, descriptors, flight.references = self._courier.encode(batch, worker.knowledge)
         except TransportError as error:
             self._staff.sort_in(worker)
-            self._refuse(flight, error)
+            self._refuse(flight, Failure(error))
             return
         if worker.send(flight, payload, descriptors):
             self._staff.flush_later(worker)
@@ -180,10 +181,10 @@ class ProcessExecutor:
             self._next_expiry = min(self._next_expiry, time.monotonic() + self._limit)
         self._staff.sort_in(worker)
 
-    def _refuse(self, flight: Flight, error: TransportError) -> None:
-        """Settle a flight that cannot be sent; what else is in it goes on its own."""
+    def _refuse(self, flight: Flight, failure: Failure) -> None:
+        """Settle a flight that cannot be encoded or decoded; its calls go on one by one."""
         if len(flight.calls) == 1:
-            self._fail(flight.batch, dict.fromkeys(flight.positions, Failure(error)), "")
+            self._fail(flight.batch, dict.fromkeys(flight.positions, failure), "")
             return
         self._assemblies.begin(flight.batch)
         for position in flight.positions:
@@ -297,6 +298,9 @@ class ProcessExecutor:
         size = len(batch.calls if flight.offsets is None else flight.offsets)
         ran = self._courier.decode(payload, descriptors, size, worker.knowledge)
         if flight.state is FlightState.ABANDONED:
+            return
+        if UNDECODED in ran.failures:
+            self._refuse(flight, ran.failures[UNDECODED])
             return
         received = len(payload)
         outcome: Outcome | None

@@ -19,7 +19,7 @@ from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameRea
 from jobspan.backends.processes.messages import Terms, pack_result, unpack_batch
 from jobspan.calls import Call
 from jobspan.errors import TransportError
-from jobspan.transport.batches import BatchDecoder, encode_ran
+from jobspan.transport.batches import UNDECODED, BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
 from jobspan.worker.context import THREAD_VARIABLES, Entrance, prepare_process
 from jobspan.worker.run import Ran, failure_of, run_calls
@@ -142,7 +142,7 @@ class _Worker:
         for number, descriptor in zip(segments, descriptors, strict=True):
             receiver.add(number, descriptor)
         wanted = cell.claim(serial)
-        size = 1
+        size = 0
         try:
             if news is not None:
                 # Later batches rely on what this one teaches, wanted or not.
@@ -161,7 +161,8 @@ class _Worker:
             cell.words[Cell.STAGE] = _ENCODING
             # What the executor believes to be known here may not be: let it send all again.
             self._forgot = True
-            ran = Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), 0.0, 0.0)
+            failed = range(size) if size else (UNDECODED,)
+            ran = Ran([None] * size, dict.fromkeys(failed, failure_of(error)), 0.0, 0.0)
         self._send_result(serial, ran)
 
     def _run_calls(self, calls: Iterable[Call], serial: int) -> Ran:

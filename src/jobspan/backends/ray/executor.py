@@ -22,10 +22,9 @@ from jobspan.errors import (
 )
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
-from jobspan.transport.batches import BatchEncoder, EncodedRan, decode_ran
+from jobspan.transport.batches import UNDECODED, BatchEncoder, EncodedRan, decode_ran
 from jobspan.transport.content import ContentStore, SharedOnce
 from jobspan.transport.protocol import EncodedBatch
-from jobspan.transport.remote import UNDECODED
 from jobspan.worker.context import run_in
 from jobspan.worker.run import run_calls
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from jobspan import descriptors
 from jobspan.errors import StoreUnavailableError
 from jobspan.store import local, local_files, locking, open_store
 from jobspan.store.local import LocalStore
@@ -92,7 +93,7 @@ locking_fcntl = getattr(locking, "fcntl", None)
 def killed_before(calls: int):
     system = MortalSystem(calls)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (local, local_files, locking):
+        for module in (descriptors, local, local_files, locking):
             patch.setattr(module, "os", system)
         patch.setattr(locking, "fcntl", MortalLocks(system))
         yield

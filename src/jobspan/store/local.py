@@ -155,7 +155,7 @@ class LocalStore:
         path = self.local_path(name)
         if not self._named:
             try:
-                return link_new(path, data)
+                return link_new(path, data, self._root)
             except OSError:
                 self._named = True  # no files without a name here, or no /proc
         temporary, token = write_temporary(path, data)

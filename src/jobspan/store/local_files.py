@@ -80,33 +80,59 @@ def write_temporary(path: str, data: Data) -> tuple[str, Token]:
         return temporary, token_of_facts(os.stat(temporary))
 
 
-def link_new(path: str, data: Data) -> Token | None:
+def link_new(path: str, data: Data, birthplace: str) -> Token | None:
     """Write a file that has no name until it is whole, and then `path`; None where that is taken.
 
     Half the work of a temporary file, and nothing is left behind whatever happens. Linux only.
+
+    Parameters
+    ----------
+    path : str
+        Where it belongs.
+    data : bytes-like
+        What is in it.
+    birthplace : str
+        A folder of the same file system, one for all: ext4 keeps a folder's files together, and to
+        make one in each of many folders in turn takes it up to ten times as long.
 
     Raises
     ------
     OSError
         Where the file system has no files without a name.
     """
-    folder = os.path.dirname(path)
     flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
-    try:
-        descriptor = _open_in_folder(folder, folder, flags)
-    except (FileExistsError, NotADirectoryError):
-        raise _path_taken(path) from None
+    descriptor = _open_in_folder(birthplace, birthplace, flags)
     try:
         _fill(descriptor, data)
         token = _stamped(descriptor)
-        try:
-            # A folder's descriptor is given only so that the link is followed, as open(2) has it.
-            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
-        except FileExistsError:
-            return None
-        return token
+        return token if _link(descriptor, path) else None
     finally:
         os.close(descriptor)
+
+
+def _link(descriptor: int, path: str) -> bool:
+    """Give a file without a name a path; whether that was free."""
+    source = f"/proc/self/fd/{descriptor}"
+    folder = os.path.dirname(path)
+    for attempt in range(9):
+        try:
+            # A folder's descriptor is given only so that the link is followed, as open(2) has it.
+            os.link(source, path, src_dir_fd=descriptor)
+        except FileNotFoundError:
+            if attempt == 8:
+                raise
+        except FileExistsError:
+            return False
+        except NotADirectoryError:
+            raise _path_taken(path) from None
+        else:
+            return True
+        try:
+            # Again and again, for a sweep may remove the folder while it is still empty.
+            _make_folder(folder)
+        except (FileExistsError, NotADirectoryError):
+            raise _path_taken(path) from None
+    raise AssertionError("unreachable")
 
 
 def _fill(descriptor: int, data: Data) -> None:

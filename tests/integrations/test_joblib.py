@@ -120,6 +120,15 @@ def test_timeout(block: Any) -> None:
         joblib.Parallel(n_jobs=2, timeout=0.3)(joblib.delayed(time.sleep)(s) for s in (0, 2, 2))
 
 
+def late(x: int) -> int:
+    raise TimeoutError(f"the server of {x} is slow")
+
+
+def test_a_calls_own_timeout_is_told_from_ours(block: Any) -> None:
+    with block(), pytest.raises(TimeoutError, match="is slow"):
+        joblib.Parallel(n_jobs=2, timeout=60)(map(joblib.delayed(late), range(3)))
+
+
 def test_generator_closed_early(block: Any) -> None:
     with block():
         generator = joblib.Parallel(n_jobs=2, return_as="generator")(

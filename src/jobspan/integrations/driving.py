@@ -15,7 +15,11 @@ from jobspan.outcomes import Outcome
 from jobspan.scheduling.batching import BatchSizer
 from jobspan.scheduling.failures import raisable
 
-__all__ = ["Drive", "Job", "ThreadedDrive"]
+__all__ = ["Drive", "Job", "ThreadedDrive", "TimeIsOver"]
+
+
+class TimeIsOver(Exception):  # noqa: N818 - no error of a call
+    """The time for which somebody would wait is over."""
 
 
 class Job:
@@ -93,8 +97,8 @@ class Drive:
 
         Raises
         ------
-        TimeoutError
-            If the time is over.
+        TimeIsOver
+            If `timeout` seconds were not enough.
         BaseException
             What a call raised, of this job or of another one that ended first.
         """
@@ -102,7 +106,7 @@ class Drive:
         while not job.ended:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise TimeoutError
+                raise TimeIsOver
             for ended in self._collect(left):
                 if ended.error is not None:
                     raise ended.error

@@ -22,7 +22,7 @@ from jobspan.ambient import Settings, activated, current
 from jobspan.backends.choosing import default_backend_name, make_backend, shared_backend
 from jobspan.calls import CallContext, Initializer
 from jobspan.executors import Backend
-from jobspan.integrations.driving import Drive, Job, ThreadedDrive
+from jobspan.integrations.driving import Drive, Job, ThreadedDrive, TimeIsOver
 from jobspan.integrations.repeating import Repetitions
 from jobspan.parallel.choice import Choice, default_n_jobs, resolve
 from jobspan.parallel.decisions import context_of, plan_of, target_seconds
@@ -234,9 +234,7 @@ class _OneParallel(JobspanBackend):
         assert self._drive is not None
         try:
             return self._drive.wait(out, timeout)
-        except TimeoutError as error:
-            if type(error) is not TimeoutError:
-                raise
+        except TimeIsOver:
             raise multiprocessing.TimeoutError from None
 
     def abort_everything(self, ensure_ready: bool = True) -> None:

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 import pytest
 
 from jobspan.memory import single_flight
+from jobspan.store import open_store
 from jobspan.store.conditions import StoreWithoutConditionsWarning
+from jobspan.testing.faults import FailingStore
 from jobspan.testing.proxy import Fault, Proxy
 
 CROWD = Path(__file__).with_name("crowd.py")
@@ -300,3 +302,27 @@ def test_no_claim_is_left_where_a_call_fails(moto_place):
         with pytest.raises(ValueError, match=str(os.getpid())):
             fail(1)
     assert not list(memory.store_backend.list())
+
+
+def test_no_claim_stays_where_ctrl_c_comes_as_the_heartbeat_starts(tmp_path, monkeypatch):
+    """It would be renewed for as long as the program lives, and whoever wants the result waits."""
+    from jobspan import Memory
+    from jobspan.memory import claims
+
+    monkeypatch.setattr(claims, "heartbeat", claims.Heartbeat())
+    store = FailingStore(open_store(tmp_path), lambda operation, name: None)  # has no locks
+    cached = Memory(store, verbose=0, patience_seconds=20).cache(abs)
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cached(-1)
+    assert list(store.list()) == []
+    begin = time.monotonic()
+    assert cached(-1) == 1
+    assert time.monotonic() - begin < 10

@@ -63,11 +63,11 @@ class AsyncMemorizedFunc(MemorizedFunc[P, R]):
         raise AssertionError("somebody who wants a key is always told what to do")
 
     async def _computed(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
-        self._announce(key, args, kwargs)
-        begin = time.perf_counter()
         published = False
-        claim.hold()
         try:
+            self._announce(key, args, kwargs)
+            begin = time.perf_counter()
+            claim.hold()
             value = await cast("Coroutine[Any, Any, Any]", self.func(*args, **kwargs))
             seconds = time.perf_counter() - begin
             published = await asyncio.to_thread(self._publish, key, value, seconds, claim)

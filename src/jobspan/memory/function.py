@@ -318,11 +318,11 @@ class MemorizedFunc(Logger, Generic[P, R]):
         counts.seconds_saved += found.header.seconds
 
     def _compute(self, key: CallKey, args: Any, kwargs: Any, claim: Claim) -> Found:
-        self._announce(key, args, kwargs)
-        begin = time.perf_counter()
         published = False
-        claim.hold()
         try:
+            self._announce(key, args, kwargs)
+            begin = time.perf_counter()
+            claim.hold()
             value = self.func(*args, **kwargs)
             seconds = time.perf_counter() - begin
             published = self._publish(key, value, seconds, claim)

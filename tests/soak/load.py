@@ -56,6 +56,9 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "ray": {"ray_options": {"num_cpus": 2, "object_store_memory": 200 << 20}},
 }
 
+ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
+"""Dask keeps its last 1000 messages: until they are there, they look like a leak."""
+
 OWN_PROCESSES = ("processes", "dask", "ray")
 """Where a call may kill its worker."""
 
@@ -249,7 +252,7 @@ def outside(given: argparse.Namespace) -> int:
     mark = uuid.uuid4().hex
     folder = Path(tempfile.mkdtemp(prefix="js-", dir="/tmp"))  # Ray's sockets want short names
     (folder / "temp").mkdir()
-    environment = {**os.environ, MARK: mark, "TMPDIR": str(folder / "temp")}
+    environment = {**os.environ, **ENVIRONMENT, MARK: mark, "TMPDIR": str(folder / "temp")}
     if given.backend == "ray":
         environment["RAY_TMPDIR"] = str(folder / "ray")
         (folder / "ray").mkdir()

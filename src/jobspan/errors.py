@@ -3,12 +3,12 @@
 Each one also derives from the builtin that users of joblib catch today::
 
     JobspanError
-    ├── BackendError                    a backend cannot be had or has failed
+    ├── BackendError                    (RuntimeError) a backend cannot be had or has failed
     │   ├── UnknownBackendError         (ValueError) no backend of that name or URL scheme
     │   ├── MissingExtraError           (ImportError) an optional dependency is not installed
     │   ├── BackendUnreachableError     (ConnectionError) the cluster does not answer
     │   ├── VersionMismatchError        client and workers cannot understand each other
-    │   └── WorkerLostError             (RuntimeError) a worker died while it ran a call
+    │   └── WorkerLostError             a worker died while it ran a call
     ├── TaskTimeoutError                (TimeoutError) one call ran longer than task_timeout
     ├── ParallelTimeoutError            (TimeoutError) a result was waited for longer than timeout
     ├── TaskCancelledError              a call was dropped before it ended
@@ -65,7 +65,7 @@ class JobspanWarning(UserWarning):
     """Base of every warning of jobspan's own."""
 
 
-class BackendError(JobspanError):
+class BackendError(JobspanError, RuntimeError):
     """A backend cannot be had, or has failed as a whole."""
 
 
@@ -104,7 +104,7 @@ class VersionMismatchError(BackendError):
     """Client and workers run versions that cannot understand each other."""
 
 
-class WorkerLostError(BackendError, RuntimeError):
+class WorkerLostError(BackendError):
     """A worker died while it ran a call."""
 
 

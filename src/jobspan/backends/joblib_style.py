@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from jobspan.ambient import Settings
 from jobspan.calls import Batch
 from jobspan.cores import cpu_count
-from jobspan.errors import BackendError
-from jobspan.outcomes import Failure, Outcome
+from jobspan.errors import BackendError, TaskTimeoutError
+from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Capabilities, Plan
 from jobspan.worker.context import THREAD_VARIABLES, run_in
 from jobspan.worker.run import Ran, failure_of, run_calls
@@ -233,6 +233,8 @@ class JoblibStyleExecutor:
         self._wrapped = wrapped
         self._events: SimpleQueue[tuple[int, int, Any] | None] = SimpleQueue()
         self._in_flight: dict[int, tuple[Batch, Any]] = {}
+        self._task_timeout = plan.task_timeout
+        self._since: dict[int, float] = {}
         self._epoch = 0
         self._closed = False
         # What such backends read of the ``Parallel`` object that they expect.
@@ -252,7 +254,8 @@ class JoblibStyleExecutor:
         if not n_jobs:
             raise BackendError(f"{type(wrapped).__name__} has no active worker.")
         self.workers = int(n_jobs)
-        self.slots = 2 * self.workers
+        # With a limit for each call none is queued behind another: its time runs from here on.
+        self.slots = self.workers if self._task_timeout is not None else 2 * self.workers
         start_call = getattr(wrapped, "start_call", None)
         if start_call is not None:
             start_call()
@@ -274,6 +277,8 @@ class JoblibStyleExecutor:
 
         function = _BatchFunction(batch)
         self._in_flight[batch.number] = (batch, None)
+        if self._task_timeout is not None:
+            self._since[batch.number] = time.monotonic()
         submit = getattr(self._wrapped, "submit", None) or self._wrapped.apply_async
         if type(self._wrapped).__dict__.get("submit") is None and (
             type(self._wrapped).__dict__.get("apply_async") is not None
@@ -296,11 +301,13 @@ class JoblibStyleExecutor:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._wrapped.retrieval_context():
             while not outcomes:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
-                    event = self._events.get(timeout=left)
+                    event = self._events.get(timeout=self._wait_seconds(deadline))
                 except Empty:
-                    break
+                    self._expire(outcomes)
+                    if deadline is not None and time.monotonic() >= deadline:
+                        break
+                    continue
                 if event is None:
                     break
                 self._take(event, outcomes)
@@ -311,10 +318,36 @@ class JoblibStyleExecutor:
                         self._take(event, outcomes)
         return outcomes
 
+    def _wait_seconds(self, deadline: float | None) -> float | None:
+        """Return how long to wait at most: to the deadline, or until a call's time is over."""
+        limits = [] if deadline is None else [deadline]
+        if self._task_timeout is not None and self._since:
+            limits.append(min(self._since.values()) + self._task_timeout)
+        return max(0.0, min(limits) - time.monotonic()) if limits else None
+
+    def _expire(self, outcomes: list[Outcome]) -> None:
+        """Give up on calls that have taken too long: such a backend cannot stop one."""
+        limit = self._task_timeout
+        if limit is None:
+            return
+        now = time.monotonic()
+        for number in [number for number, since in self._since.items() if now - since >= limit]:
+            del self._since[number]
+            batch, _ = self._in_flight.pop(number)
+            error = TaskTimeoutError(
+                f"no result {limit:.3g} s after the call was handed to "
+                f"{type(self._wrapped).__name__}, but task_timeout={limit!r}; such a backend "
+                "cannot stop a call, so it may go on and its result is dropped. Use "
+                "backend='processes' to stop such calls."
+            )
+            failure = Failure(error, kind=FailureKind.TIMEOUT)
+            outcomes.append(Outcome.of_failure(number, len(batch.calls), failure))
+
     def _take(self, event: tuple[int, int, Any], outcomes: list[Outcome]) -> None:
         epoch, number, out = event
         if epoch != self._epoch or number not in self._in_flight:
             return
+        self._since.pop(number, None)
         batch, job = self._in_flight.pop(number)
         try:
             ran = self._result(job, out)
@@ -348,6 +381,7 @@ class JoblibStyleExecutor:
     def cancel(self) -> None:
         """Tell the backend to stop what runs; what still comes back is dropped."""
         self._epoch += 1
+        self._since.clear()
         if self._in_flight:
             self._in_flight.clear()
             abort = getattr(self._wrapped, "abort_everything", None)

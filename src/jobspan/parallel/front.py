@@ -413,13 +413,16 @@ max_pending, propagate, report
         )
         calls = self._checker().each(iterable)
         if plain:
-            results = plain_loop(calls)
+            results = plain_loop(calls, self._note_failure)
         else:
             context = CallContext(settings=current(), initializer=self._initializer)
             results = watched_loop(calls, context, policy, tracker, dice=dice_of(policy))
         generator = self._inline_results(results, tracker, counted=not plain)
         next(generator)
         return generator
+
+    def _note_failure(self) -> None:
+        self.stats.failures += 1
 
     def _inline_results(
         self, results: Iterator[Any], tracker: Tracker, *, counted: bool
@@ -438,6 +441,7 @@ max_pending, propagate, report
         finally:
             if not counted:
                 tracker.finish()
+                calls += self.stats.failures
                 tracker.dispatched_calls = tracker.dispatched_batches = calls
                 self.stats.calls = self.stats.batches = calls
                 self.stats.work_seconds = tracker.elapsed()

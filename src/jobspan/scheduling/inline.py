@@ -18,15 +18,20 @@ from jobspan.worker.run import failure_of
 __all__ = ["plain_loop", "watched_loop"]
 
 
-def plain_loop(calls: Iterable[Call]) -> Iterator[Any]:
+def plain_loop(calls: Iterable[Call], failed: Callable[[], None]) -> Iterator[Any]:
     """Yield the result of each call, with nothing else to do: no policy, nobody watching.
 
-    As in a worker, context variables that a call sets are seen by nobody else.
+    As in a worker, context variables that a call sets are seen by nobody else. `failed` is told
+    of the call whose exception ends the loop.
     """
     untouched = copy_context()
     here = untouched.copy()
     for function, args, kwargs in calls:
-        result = here.run(function, *args, **kwargs)
+        try:
+            result = here.run(function, *args, **kwargs)
+        except BaseException:
+            failed()
+            raise
         try:
             touched = here != untouched
         except Exception:  # noqa: BLE001 - values that cannot be compared are others

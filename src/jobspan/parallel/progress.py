@@ -154,14 +154,16 @@ def describe(event: ProgressEvent) -> str:
     parts = [f"{event.done}{of_total}", f"{event.rate:.3g}/s", f"{event.elapsed:.1f} s elapsed"]
     if event.remaining is not None and event.kind != "finished":
         parts.append(f"{event.remaining:.1f} s left")
-    for number, word in (
-        (event.failures, "failed"),
-        (event.retries, "retried"),
-        (event.recalled, "recalled"),
-    ):
-        if number:
-            parts.append(f"{number} {word}")
+    parts += trouble(event)
+    if event.recalled:
+        parts.append(f"{event.recalled} recalled")
     return ", ".join(parts)
+
+
+def trouble(event: ProgressEvent) -> list[str]:
+    """Return what went wrong so far, in words."""
+    counted = ((event.failures, "failed"), (event.retries, "retried"))
+    return [f"{number} {word}" for number, word in counted if number]
 
 
 class NotebookBar:
@@ -233,18 +235,13 @@ class RichBar:
             self._task = self._progress.add_task(
                 self._description, total=event.total, rate="", trouble=""
             )
-        trouble = [
-            f"{number} {word}"
-            for number, word in ((event.failures, "failed"), (event.retries, "retried"))
-            if number
-        ]
         total = event.done if event.kind == "finished" and not event.total else event.total
         self._progress.update(
             self._task,
             completed=event.done,
             total=total,
             rate=f"{event.rate:.3g}/s",
-            trouble=", ".join(trouble),
+            trouble=", ".join(trouble(event)),
         )
         if event.kind == "finished":
             self._progress.stop()

@@ -10,6 +10,7 @@ have to be copied anyhow, and whom to trust is obstore's business. So is everyth
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from datetime import timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -45,6 +46,7 @@ class Receiver:
     def __init__(self, store: Any) -> None:
         self._store = store
         self._possible = True
+        self._process = os.getpid()
         self._idle: list[HTTPConnection] = []
 
     def receive(self, part: Range) -> Fetched | None:
@@ -57,6 +59,8 @@ class Receiver:
         """
         if not self._possible or part.into is None or not part.into.nbytes:
             return None
+        if os.getpid() != self._process:
+            return None  # a forked child has the parent's connections
         try:
             url = urlsplit(obstore.sign(self._store, "GET", part.key, _VALID_FOR))
         except Exception:  # noqa: BLE001 - whatever it has against signing, it can still read

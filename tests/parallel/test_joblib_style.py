@@ -230,6 +230,29 @@ def test_the_nested_backend_that_it_names() -> None:
     assert set(Parallel(n_jobs=2, backend=plain)([delayed(nested_kind)()] * 4)) == {"threads"}
 
 
+def test_calls_that_run_at_once_each_have_a_nested_backend_of_their_own() -> None:
+    configured = []
+
+    class Inner:
+        def configure(self, *args: Any, **kwargs: Any) -> Any:
+            configured.append(self)
+            return super().configure(*args, **kwargs)  # type: ignore[misc]
+
+    class Nesting:
+        def get_nested_backend(self) -> Any:
+            return backend_class(jobspan.ParallelBackendBase, Inner)(), None
+
+    both_run = threading.Barrier(2)
+
+    def inner() -> int:
+        both_run.wait(10)
+        return sum(Parallel(n_jobs=2)(delayed(abs)(-1) for _ in range(3)))
+
+    backend = backend_class(jobspan.ParallelBackendBase, Nesting)()
+    assert Parallel(n_jobs=2, backend=backend)([delayed(inner)()] * 2) == [3, 3]
+    assert len({id(each) for each in configured}) == 2
+
+
 class TestWrittenForJoblib(BackendConformance):
     """The whole suite, on a backend that knows nothing of jobspan."""
 

@@ -13,6 +13,7 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -183,10 +184,14 @@ class JoblibStyleBackend:
     ----------
     wrapped : object
         An object with the methods of `ParallelBackendBase`.
+    is_pattern : bool
+        Whether every executor drives a copy: such an object serves one caller at a time, and calls
+        that run at once may each open one.
     """
 
-    def __init__(self, wrapped: Any) -> None:
+    def __init__(self, wrapped: Any, *, is_pattern: bool = False) -> None:
         self.wrapped = wrapped
+        self._is_pattern = is_pattern
         self.name = type(wrapped).__name__
         self.capabilities = Capabilities(
             shared_memory=bool(getattr(wrapped, "supports_sharedmem", False)),
@@ -207,12 +212,12 @@ class JoblibStyleBackend:
         backend, n_jobs = nested if isinstance(nested, tuple) else (nested, None)
         values = {} if n_jobs is None else {"n_jobs": n_jobs}
         if hasattr(backend, "effective_n_jobs") and not hasattr(backend, "capabilities"):
-            backend = JoblibStyleBackend(backend)
+            backend = JoblibStyleBackend(backend, is_pattern=True)
         return Settings(backend=backend, level=level, values=values)
 
     def open(self, plan: Plan) -> JoblibStyleExecutor:
         """Configure the backend and return an executor for it."""
-        return JoblibStyleExecutor(self.wrapped, plan)
+        return JoblibStyleExecutor(copy(self.wrapped) if self._is_pattern else self.wrapped, plan)
 
     def close(self) -> None:
         """Do nothing: every executor lets its workers go."""

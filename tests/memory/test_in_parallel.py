@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobspan import Memory, Parallel, delayed
-from jobspan.parallel import arguments
+from jobspan.parallel import intake
 from jobspan.testing.proxy import Proxy
 
 RUN = Path(__file__).with_name("run.py")
@@ -227,7 +227,7 @@ def dask_client():
 
 
 def test_a_local_cache_on_a_cluster_is_warned_of_once(tmp_path, dask_client, monkeypatch):
-    monkeypatch.setattr(arguments, "_warned_of", set())
+    monkeypatch.setattr(intake, "_warned_of", set())
     memory = Memory(tmp_path, verbose=0)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

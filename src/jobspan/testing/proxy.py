@@ -107,6 +107,8 @@ class Proxy:
     ----------
     requests : list of Request
         What went through, in the order of the answers.
+    most_held : int
+        How many requests were held back at once, at the most.
 
     Examples
     --------
@@ -125,6 +127,8 @@ class Proxy:
         self.latency = latency
         self._hidden = (b"expect", *(name.lower().encode() for name in hidden))
         self.requests: list[Request] = []
+        self.most_held = 0
+        self._held = 0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -147,6 +151,7 @@ class Proxy:
         with self._lock:
             self._faults.clear()
         self.requests.clear()
+        self.most_held = 0
 
     def inject(self, *faults: Fault) -> None:
         """Let the next requests that fit go wrong."""
@@ -237,7 +242,12 @@ class Proxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _read_body(reader, head)
         if self.latency:
-            await asyncio.sleep(self.latency)
+            self._held += 1
+            self.most_held = max(self.most_held, self._held)
+            try:
+                await asyncio.sleep(self.latency)
+            finally:
+                self._held -= 1
         fault = self._fault_for(method, target)
         if fault == "silence":
             self.requests.append(Request(method, target, 0))

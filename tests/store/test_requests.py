@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -102,12 +101,9 @@ def test_large_object_is_read_in_parallel_ranges(store, proxy):
     store.put("large", data)
     proxy.latency = 0.1
     proxy.reset()
-    start = time.perf_counter()
     assert store.get("large")[0] == data
-    elapsed = time.perf_counter() - start
     assert dict(proxy.counts) == {"GET": 5}
-    # One after the other they would wait for 0.5 s; now the first, then the rest together.
-    assert elapsed < 2.0
+    assert proxy.most_held == 4  # the first, then the rest together
 
 
 class _Interrupted:

@@ -29,7 +29,7 @@ _IDEAL = "seconds /= sum(calls) / WORKERS"
 CASES = [
     Case(
         "20,000 no-op calls, automatic batches, warm",
-        contestants(PROCESSES, "function, calls = noop, range(20_000)"),
+        contestants(PROCESSES, "function, calls = noop, range(20_000)", times=25),
         {"joblib": 0.25},
     ),
     Case(

@@ -26,7 +26,7 @@ seconds = told / silent
 CASES = [
     Case(
         "3,000 no-op calls, batch_size=1, warm",
-        contestants(PROCESSES, "function, calls = noop, range(3000)", single=True),
+        contestants(PROCESSES, "function, calls = noop, range(3000)", single=True, times=15),
         {"joblib": 0.12, "futures": 0.3},
     ),
     Case(

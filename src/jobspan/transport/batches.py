@@ -163,7 +163,7 @@ class BatchDecoder:
     def __init__(self) -> None:
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._contexts: OrderedDict[str, CallContext] = OrderedDict()
-        self._unlearnt: OrderedDict[str, TransportError] = OrderedDict()
+        self._unlearnt: OrderedDict[str, str] = OrderedDict()
 
     def missing(self, digests: Sequence[str]) -> list[str]:
         """Return those of `digests` that the worker lacks."""
@@ -194,11 +194,9 @@ class BatchDecoder:
         try:
             self._keep(kept, name, decode(encoded, fetch))
         except Exception as error:
-            problem = TransportError(
-                f"the {what} cannot be unpickled in a worker: {type(error).__name__}: {error}"
-            )
+            problem = f"the {what} cannot be unpickled in a worker: {type(error).__name__}: {error}"
             self._keep(self._unlearnt, name, problem)
-            raise problem from error
+            raise TransportError(problem) from error
 
     def decode(
         self, encoded: Encoded, fetch: Fetch | None = None
@@ -227,8 +225,8 @@ class BatchDecoder:
             calls_of_one = zip(repeat(self._functions[digest]), tuples, repeat(_NO_KEYWORDS))
             return context, calls_of_one, len(arguments)
         except KeyError as error:
-            problem = self._unlearnt.get(error.args[0])
-            raise problem or TransportError(f"a worker was never sent {error}") from error
+            problem = self._unlearnt.get(error.args[0], f"a worker was never sent {error}")
+            raise TransportError(problem) from error
 
     @staticmethod
     def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,24 @@ def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A scheduler and two workers, which tests may kill; they leave two."""
-    made = Deployment(tmp_path_factory.mktemp("deployment"))
+@contextmanager
+def two_workers(made: Deployment) -> Iterator[None]:
+    """Give a deployment two workers, and stop it in the end."""
     try:
         made.add_worker()
         made.add_worker()
         made.wait_for(2)
-        yield made
+        yield
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A scheduler and two workers, which tests may kill; they leave two."""
+    made = Deployment(tmp_path_factory.mktemp("deployment"))
+    with two_workers(made):
+        yield made
 
 
 @pytest.fixture
@@ -141,13 +149,8 @@ def lone_scheduler(tmp_path: Path) -> Iterator[Deployment]:
 def impatient(tmp_path: Path) -> Iterator[Deployment]:
     """Two workers, and a scheduler that soon gives up a worker of which it hears nothing."""
     made = Deployment(tmp_path, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="1s")
-    try:
-        made.add_worker()
-        made.add_worker()
-        made.wait_for(2)
+    with two_workers(made):
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture(scope="module")

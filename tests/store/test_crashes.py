@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from jobspan import descriptors
@@ -23,6 +21,7 @@ from jobspan.errors import StoreUnavailableError
 from jobspan.store import local, local_files, locking, open_store
 from jobspan.store.local import LocalStore
 from jobspan.testing.proxy import Fault, Proxy
+from jobspan.testing.store_histories import try_histories
 
 NAMES = ["a", "b/1", "b/2", "c/d/e"]
 STEPS = {
@@ -197,20 +196,6 @@ class History(RuleBasedStateMachine):
                 assert self.seen(name) == data
 
 
-def try_histories(machine, examples, steps):
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        ),
-    )
-
-
 @pytest.mark.skipif(os.name == "nt", reason="locks are others there")
 @pytest.mark.parametrize("nameless", [True, False], ids=["nameless files", "named files"])
 def test_a_local_store_whose_writers_die_between_any_two_steps(tmp_path_factory, nameless):
@@ -246,7 +231,7 @@ def test_a_local_store_whose_writers_die_between_any_two_steps(tmp_path_factory,
             if hasattr(self, "root"):
                 self.sweep()
 
-    try_histories(Local, 40, 20)
+    try_histories(Local, examples=40, steps=20)
     assert len(set(deaths)) >= 8  # it did die, and at many a step
 
 
@@ -293,5 +278,5 @@ def test_a_bucket_that_loses_requests_and_answers(moto_server, engine, fresh_pre
                 if hasattr(self, "store"):
                     self.store.close()
 
-        try_histories(Bucket, 5, 10)
+        try_histories(Bucket, examples=5, steps=10)
     assert all(moment is not None and moment[1] > 2 for moment in failures)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobspan.store.protocol import ObjectStore
 
-__all__ = ["check_like_a_dict"]
+__all__ = ["check_like_a_dict", "try_histories"]
 
 
 def check_like_a_dict(store: ObjectStore, *, examples: int = 20, steps: int = 15) -> None:
@@ -21,14 +23,12 @@ def check_like_a_dict(store: ObjectStore, *, examples: int = 20, steps: int = 15
     steps : int
         Longest history.
     """
-    from hypothesis import HealthCheck, Phase, settings
     from hypothesis import strategies as st
     from hypothesis.stateful import (
         RuleBasedStateMachine,
         initialize,
         invariant,
         rule,
-        run_state_machine_as_test,
     )
 
     names = st.sampled_from(["a", "b/1", "b/2", "b/c/3", "déjà/vu"])
@@ -118,8 +118,26 @@ def check_like_a_dict(store: ObjectStore, *, examples: int = 20, steps: int = 15
             for name, data in getattr(self, "model", {}).items():
                 assert store.get(name)[0] == data
 
+    try_histories(Machine, examples=examples, steps=steps)
+
+
+def try_histories(machine: Any, *, examples: int, steps: int) -> None:
+    """Run a state machine of Hypothesis; nothing is kept, and no history is too slow.
+
+    Parameters
+    ----------
+    machine : callable
+        Returns a fresh state machine.
+    examples : int
+        Number of histories.
+    steps : int
+        Longest history.
+    """
+    from hypothesis import HealthCheck, Phase, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,

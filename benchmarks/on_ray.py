@@ -1,7 +1,7 @@
 """The Ray backend beside ``ray.util.joblib`` and plain Ray tasks, on a Ray of this machine.
 
 Not named ``ray``: that is in the name of every case with an array. Each contestant starts a Ray of
-its own, which is not timed.
+its own, which is not timed; in a quick run those with two CPUs share one.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import textwrap
 
 from benchmarks.contest import Case, Contestant
 from benchmarks.peers import TIMED
+from benchmarks.servers import START_RAY, shared_ray
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "SHARED"]
+
+SHARED = shared_ray
 
 STARTS = {
     "jobspan": """
@@ -35,13 +38,9 @@ STARTS = {
 
 _COMMON = f"""
 {TIMED}
-import logging, os, warnings
+import warnings
 warnings.simplefilter("ignore")
-
-import ray
-def start(cpus):
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False,
-             object_store_memory=1 << 30, logging_level="error", log_to_driver=False)
+{START_RAY}
 """
 
 

@@ -11,8 +11,11 @@ import textwrap
 
 from benchmarks.cache import SETUP
 from benchmarks.contest import Case, Contestant
+from benchmarks.servers import START_S3, shared_s3
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "SHARED"]
+
+SHARED = shared_s3
 
 _COUNTED = '''
 from jobspan.testing.proxy import Proxy
@@ -81,13 +84,10 @@ def cached(function):
     return memory.cache(function)
 '''
 
-_SERVED = '''
+_SERVED = (
+    START_S3
+    + '''
 import subprocess
-from jobspan.testing.servers import SeaweedFS
-server = SeaweedFS().start()
-atexit.register(server.stop)
-url = server.bucket_url("bench") + "/cache"
-options = server.storage_options
 
 PROXY = """
 import sys
@@ -109,6 +109,7 @@ def behind_latency(latency):
     atexit.register(end)
     return {**options, "endpoint_url": process.stdout.readline().strip()}
 '''
+)
 
 
 def _counting(library: str, body: str) -> Contestant:

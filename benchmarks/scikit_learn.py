@@ -9,8 +9,11 @@ from __future__ import annotations
 import textwrap
 
 from benchmarks.contest import Case, Contestant
+from benchmarks.servers import START_RAY, shared_ray
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "SHARED"]
+
+SHARED = shared_ray
 
 _SEARCH = """
 import time
@@ -43,13 +46,7 @@ _DASK = """
     client = distributed.Client(cluster)
 """
 
-_RAY = """
-    import ray
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=512 << 20,
-        logging_level="error", log_to_driver=False,
-    )
-"""
+_RAY = textwrap.indent(f"{START_RAY}start(2)\n", "    ")
 
 _END_OF_DASK = """
     client.close()

@@ -1,9 +1,14 @@
-"""What there is to measure: the modules beside the runner that have ``CASES`` or ``CURVES``."""
+"""What there is to measure: the modules beside the runner that have ``CASES`` or ``CURVES``.
+
+One may have ``SHARED``, what its contestants share in a quick run: a cluster that each of them
+starts for itself otherwise.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +17,7 @@ from benchmarks.contest import Case, Curve
 __all__ = ["Topic", "topics"]
 
 FOLDER = Path(__file__).parents[1]
-NO_TOPICS = {"__init__", "__main__", "contest", "peers"}
+NO_TOPICS = {"__init__", "__main__", "contest", "peers", "servers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,15 @@ class Topic:
         What it compares.
     curves : sequence of Curve
         What it draws.
+    shared : callable
+        Returns the context in which the cases of a quick run are measured: what they share.
     """
 
     name: str
     about: str
     cases: Sequence[Case]
     curves: Sequence[Curve]
+    shared: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def matching(self, words: Sequence[str]) -> Topic:
         """Return the topic with only what a word names: a topic, or a part of a name."""
@@ -46,6 +54,7 @@ class Topic:
             self.about,
             [case for case in self.cases if any(word in case.name for word in words)],
             [curve for curve in self.curves if any(word in curve.name for word in words)],
+            self.shared,
         )
 
 
@@ -57,5 +66,6 @@ def topics() -> list[Topic]:
             module = importlib.import_module(f"benchmarks.{path.stem}")
             about = (module.__doc__ or path.stem).strip().splitlines()[0]
             cases, curves = getattr(module, "CASES", []), getattr(module, "CURVES", [])
-            found.append(Topic(path.stem, about, list(cases), list(curves)))
+            shared = getattr(module, "SHARED", nullcontext)
+            found.append(Topic(path.stem, about, list(cases), list(curves), shared))
     return found

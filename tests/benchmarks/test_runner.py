@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -181,6 +183,23 @@ def test_a_run_that_was_ended_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [line.case for line in second.lines] == ["a", "b"]
     with pytest.raises(SystemExit, match="date was today"):
         Results({"date": "tomorrow"}).take_over(first)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_only_a_quick_run_shares_what_a_topic_shares(quick: bool) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def shared() -> Iterator[None]:
+        seen.append("begin")
+        yield
+        seen.append("end")
+
+    cases = [Case(name, {"jobspan": Contestant("seconds = 1.0")}) for name in ("a", "b")]
+    topic = Topic("t", "T.", cases, [], shared)
+    for name in measured([topic, topic], Results({}), quick=quick, rounds=1):
+        seen.append(name)
+    assert seen == (["begin", "a", "b", "end"] if quick else ["a", "b"])
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from jobspan.calls import Batch, Call, CallContext
 from jobspan.outcomes import Failure, Outcome
 from jobspan.scheduling.failures import TaskFailure
-from jobspan.scheduling.loop import Observer
+from jobspan.scheduling.observer import Observer
 from jobspan.scheduling.policy import SchedulingPolicy
 from jobspan.worker.context import run_in
 from jobspan.worker.run import failure_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import sys
 import time
 from collections.abc import Callable
@@ -180,13 +179,15 @@ class NotebookBar:
         self._handle: Any = None
 
     def __call__(self, event: ProgressEvent) -> None:
+        from html import escape
+
         from IPython.display import HTML, display
 
         if event.total:
             share = f'value="{event.done}" max="{event.total}"'
         else:
             share = 'value="1"' if event.kind == "finished" else ""
-        text = f"{html.escape(self._description)}: {describe(event)}"
+        text = f"{escape(self._description)}: {describe(event)}"
         bar = HTML(f'<progress {share} style="vertical-align: middle"></progress> {text}')  # type: ignore[no-untyped-call]
         if self._handle is None:
             self._handle = display(bar, display_id=True)  # type: ignore[no-untyped-call]

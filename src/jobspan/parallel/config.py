@@ -107,18 +107,14 @@ class parallel_config:  # noqa: N801 - joblib's name
     """Set the backend and other settings for every ``Parallel`` call in a ``with`` block.
 
     The settings hold from the moment the object is made, as in joblib, until the block ends or
-    `unregister` is called. A backend that is made for the block is closed with it.
+    `unregister` is called.
 
     Parameters
     ----------
     backend : str, Backend or class, optional
-        ``"processes"`` (also ``"loky"``, ``"multiprocessing"``), ``"threads"`` (also
-        ``"threading"``), ``"sequential"``, ``"dask"``, ``"ray"``, an address such as
-        ``"dask://host:8786"`` or ``"ray://host:10001"``, a registered name, or an instance.
-    n_jobs : int, optional
-        How many calls run at once; -1: all cores, or all that the cluster has; -2: all but one.
-    verbose : int, optional
-        How many lines of progress are printed; to stdout from 50 up.
+        As for `Parallel`. One that is made for the block is closed with it.
+    n_jobs, verbose : int, optional
+        As for `Parallel`.
     temp_folder : str, optional
         Where large data goes when shared memory is short.
     max_nbytes : int, str or None, optional
@@ -270,13 +266,11 @@ class parallel_backend(parallel_config):  # noqa: N801 - joblib's name
     Parameters
     ----------
     backend : str, Backend or class
-        As for `parallel_config`.
+        As for `Parallel`.
     n_jobs : int
-        How many calls run at once.
-    inner_max_num_threads : int, optional
-        Threads that BLAS and OpenMP may use in a worker.
-    **backend_params
-        Further options of the backend.
+        As for `Parallel`.
+    inner_max_num_threads, **backend_params
+        As for `parallel_config`.
 
     Examples
     --------

@@ -58,13 +58,11 @@ def test_stored_results_never_travel_and_workers_store_what_they_compute(tmp_pat
         assert os.getpid() not in {pid for _, pid in first}
         assert memory.stats()["bytes_written"] == 0  # the workers have written
     parallel(delayed(function)(x) for x in range(20))
-    if backend != "sequential":
-        assert parallel.stats.recalled == 12
+    assert parallel.stats.recalled == 12
     again = parallel(delayed(function)(x) for x in range(12))
     assert again == first
-    if backend != "sequential":
-        assert parallel.stats.recalled == 12
-        assert parallel.n_dispatched_batches == 0
+    assert parallel.stats.recalled == 12
+    assert parallel.n_dispatched_batches == 0
 
 
 @pytest.mark.parametrize("backend", LOCAL)

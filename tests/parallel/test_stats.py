@@ -100,12 +100,17 @@ def test_bytes_moved(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_found_stored(backend: str, tmp_path: Path) -> None:
     cached = Memory(tmp_path, verbose=0).cache(doze)
-    parallel = Parallel(n_jobs=2, backend=backend)
-    parallel(delayed(cached)(i / 1000) for i in range(3))
-    parallel(delayed(cached)(i / 1000) for i in range(5))
-    assert parallel.stats.calls == 5
-    if backend != "sequential":
-        assert parallel.stats.recalled == 3
+    told: list[Any] = []
+    for progress in (None, told.append):
+        parallel = Parallel(n_jobs=2, backend=backend, progress=progress)
+        cached.clear(warn=False)
+        parallel(delayed(cached)(i / 1000) for i in range(3))
+        assert (parallel.stats.calls, parallel.stats.recalled) == (3, 0)
+        parallel(delayed(cached)(i / 1000) for i in range(5))
+        assert (parallel.stats.calls, parallel.stats.recalled) == (5, 3)
+        assert parallel.n_completed_tasks == parallel.n_dispatched_tasks == 5
+        assert 1 <= parallel.stats.batches == parallel.n_dispatched_batches <= 2
+    assert (told[-1].done, told[-1].recalled) == (5, 3)
 
 
 def test_nothing_to_do() -> None:

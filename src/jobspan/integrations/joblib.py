@@ -20,12 +20,12 @@ from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBa
 
 from jobspan.ambient import Settings, activated, current
 from jobspan.backends.choosing import default_backend_name, make_backend, shared_backend
-from jobspan.calls import CallContext, Initializer
+from jobspan.calls import CallContext
 from jobspan.executors import Backend
 from jobspan.integrations.driving import Drive, Job, ThreadedDrive, TimeIsOver
 from jobspan.integrations.repeating import Repetitions
 from jobspan.parallel.choice import Choice, default_n_jobs, resolve
-from jobspan.parallel.decisions import context_of, plan_of, target_seconds
+from jobspan.parallel.decisions import context_of, initializer_of, plan_of, target_seconds
 
 __all__ = ["JobspanBackend"]
 
@@ -162,12 +162,7 @@ class _OneParallel(JobspanBackend):
         self.supports_retrieve_callback = threaded
         self._drive: Drive | None = None
         self._context: CallContext | None = None
-        initializer = self.settings.values.get("initializer")
-        self._initializer = (
-            None
-            if initializer is None
-            else Initializer(initializer, tuple(self.settings.values.get("initargs", ())))
-        )
+        self._initializer = initializer_of(self.settings.values)
 
     def configure(
         self, n_jobs: int | None = 1, parallel: Any = None, require: str | None = None, **given: Any

@@ -15,6 +15,7 @@ from jobspan.scheduling.retrying import RetryPolicy
 __all__ = [
     "DEFAULT_PRE_DISPATCH",
     "ReturnAs",
+    "check_memory",
     "read_batch_size",
     "read_bytes",
     "read_choice",
@@ -92,6 +93,12 @@ def read_verbose(value: object) -> int:
     if number is not None and math.isfinite(number):
         return int(number)
     raise ValueError(f"verbose={value!r}: pass a number: 0 for no lines, 10 for many, 50 for all")
+
+
+def check_memory(value: object) -> None:
+    """Refuse what no calls can be looked up in."""
+    if value is not None and not hasattr(value, "cache"):
+        raise TypeError(f"memory={value!r}: pass a Memory, as in Parallel(memory=Memory('cache'))")
 
 
 def read_whole(name: str, value: object) -> int | None:

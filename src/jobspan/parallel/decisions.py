@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
+from typing import Any
 
 from jobspan.ambient import Settings, current
 from jobspan.calls import CallContext, Initializer
@@ -27,7 +28,7 @@ from jobspan.parallel.choice import Choice
 from jobspan.plans import Plan
 from jobspan.scheduling.policy import SchedulingPolicy
 
-__all__ = ["context_of", "dice_of", "plan_of", "policy_of", "target_seconds"]
+__all__ = ["context_of", "dice_of", "initializer_of", "plan_of", "policy_of", "target_seconds"]
 
 LOCAL_TARGET_SECONDS = 0.005
 """How long an automatic batch should run on this machine."""
@@ -103,6 +104,12 @@ def policy_of(
 def target_seconds(backend: Backend) -> float:
     """Return how long an automatic batch should run on a backend."""
     return REMOTE_TARGET_SECONDS if backend.capabilities.remote else LOCAL_TARGET_SECONDS
+
+
+def initializer_of(values: Mapping[str, Any]) -> Initializer | None:
+    """Return what runs once in every worker, where that was given."""
+    function = values.get("initializer")
+    return None if function is None else Initializer(function, tuple(values.get("initargs", ())))
 
 
 def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> CallContext:

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from itertools import count
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from jobspan.ambient import Default, current
-from jobspan.calls import CallContext, Initializer
+from jobspan.calls import CallContext
 from jobspan.compatibility import Logger
-from jobspan.executors import Backend, Executor
+from jobspan.executors import Backend
 from jobspan.parallel.arguments import (
     ReturnAs,
+    check_memory,
     read_batch_size,
     read_pre_dispatch,
     read_return_as,
     read_seconds,
 )
-from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.choice import Choice, choose
 from jobspan.parallel.config import DEFAULTS
-from jobspan.parallel.decisions import context_of, dice_of, plan_of, policy_of
+from jobspan.parallel.decisions import context_of, initializer_of, plan_of, policy_of
 from jobspan.parallel.intake import CallChecker, MappedCalls, check_iterable
 from jobspan.parallel.progress import make_listener
+from jobspan.parallel.run import Run
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.tracking import Tracker
 from jobspan.parallel.verbosity import ProgressLines, write_line
-from jobspan.scheduling.inline import plain_loop, watched_loop
-from jobspan.scheduling.loop import Scheduler
-from jobspan.scheduling.policy import SchedulingPolicy
+from jobspan.parallel.workers import HeldWorkers
 from jobspan.scheduling.retrying import RetryPolicy
 
 __all__ = ["Parallel"]
@@ -50,8 +47,8 @@ class Parallel(Logger):
     backend : str, Backend or class, optional
         Where calls run: ``"processes"`` (also ``"loky"``, ``"multiprocessing"``), ``"threads"``
         (also ``"threading"``), ``"sequential"``, ``"dask"``, ``"ray"``, an address such as
-        ``"dask://host:8786"``, a registered name, or an instance. Where it is not given, the
-        context (`parallel_config`) or ``JOBSPAN_BACKEND`` says, else ``"processes"``.
+        ``"dask://host:8786"`` or ``"ray://host:10001"``, a registered name, or an instance. Where
+        it is not given, `parallel_config` or ``JOBSPAN_BACKEND`` says, else ``"processes"``.
     return_as : {"list", "generator", "generator_unordered"}
         A list of all results, a generator that yields them in order while calls go on, or one
         that yields them as they come.
@@ -130,11 +127,8 @@ max_pending, propagate, report
         read_pre_dispatch(pre_dispatch, n_jobs=1)
         self.batch_size = batch_size
         read_batch_size(batch_size)
-        if memory is not None and not hasattr(memory, "cache"):
-            raise TypeError(
-                f"memory={memory!r}: pass a Memory, as in Parallel(memory=Memory('cache'))"
-            )
         self.memory = memory
+        check_memory(memory)
         arguments = {
             "n_jobs": DEFAULTS["n_jobs"] if n_jobs is None else n_jobs,
             "verbose": verbose,
@@ -158,23 +152,21 @@ max_pending, propagate, report
         values = self._choice.values
         self.n_jobs: int = self._choice.n_jobs
         self.verbose: int = int(values["verbose"])
-        self.stats = ParallelStats()
         self.n_tasks: int | None = None
-        self._initializer = (
-            None
-            if values["initializer"] is None
-            else Initializer(values["initializer"], tuple(values["initargs"]))
-        )
-        self._executor: Executor | None = None
-        self._scheduler: Scheduler | None = None
-        self._background: BackgroundRun | None = None
-        self._managed = False
-        self._running = threading.Lock()
-        self._numbers = count()
-        self._tracker = Tracker(self.stats)
+        self._initializer = initializer_of(values)
+        self._workers = HeldWorkers(self._choice)
+        self._tracker = Tracker(ParallelStats())
         self._lines: ProgressLines | None = None
+        self._busy = threading.Lock()
+        self._run: Run | None = None
         # What is wrong with the number of jobs is said before anything starts.
-        self._choice.backend.effective_n_jobs(self.n_jobs) if not self._remote else None
+        if not self._remote:
+            self._backend.effective_n_jobs(self.n_jobs)
+
+    @property
+    def stats(self) -> ParallelStats:
+        """Figures of the last call."""
+        return self._tracker.stats
 
     # --- what joblib's users look at -------------------------------------------------------
 
@@ -221,12 +213,11 @@ max_pending, propagate, report
         """Print the line of progress that is due; called after every batch."""
         if self._lines is None:
             return
-        tracker = self._tracker
         line = self._lines.line(
-            batches=tracker.dispatched_batches,
-            completed=self.stats.calls,
-            total=tracker.total,
-            elapsed=tracker.elapsed(),
+            batches=self.n_dispatched_batches,
+            completed=self.n_completed_tasks,
+            total=self._tracker.total,
+            elapsed=self._tracker.elapsed(),
         )
         if line is not None:
             self._print(line)
@@ -238,7 +229,7 @@ max_pending, propagate, report
     # --- with blocks -----------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._managed = True
+        self._workers.kept = True
         return self
 
     def __exit__(
@@ -247,18 +238,10 @@ max_pending, propagate, report
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._managed = False
-        background, self._background = self._background, None
-        if background is not None:
-            background.stop()  # its thread uses the executor
-        self._close()
-
-    def _close(self) -> None:
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.close()
-        if self._choice.owned:
-            self._choice.backend.close()
+        self._workers.kept = False
+        if self._run is not None:
+            self._run.stop()  # what goes on uses the workers
+        self._workers.close()
 
     # --- calls -----------------------------------------------------------------------------
 
@@ -309,29 +292,11 @@ max_pending, propagate, report
             results: Iterator[Any] = self._begin(iterable, as_generator=True)
             return results
 
-        return (iterate if self.return_generator else collect)(start, self._interrupt)
+        def interrupt() -> None:
+            if self._run is not None:
+                self._run.interrupt()
 
-    def _interrupt(self) -> None:
-        scheduler = self._scheduler
-        if scheduler is not None:
-            scheduler.stop()
-
-    def _begin(self, iterable: Iterable[Any], *, as_generator: bool) -> Any:
-        check_iterable(iterable)
-        if not self._running.acquire(blocking=False):
-            message = "This Parallel instance is already running !"
-            if self.return_generator:
-                message += (
-                    " Before submitting new tasks, you must wait for the completion of all the "
-                    "previous tasks, or clean all references to the output generator."
-                )
-            raise RuntimeError(message)
-        try:
-            results = self._start(iterable, bounded=as_generator)
-        except BaseException:
-            self._release()
-            raise
-        return results if as_generator else list(results)
+        return (iterate if self.return_generator else collect)(start, interrupt)
 
     def map(self, function: Callable[..., Any], *iterables: Iterable[Any]) -> Any:
         """Call a function with arguments taken from iterables side by side, as ``map`` does.
@@ -356,26 +321,48 @@ max_pending, propagate, report
         """
         return self(MappedCalls(function, iterables))
 
-    def _start(self, iterable: Iterable[Any], *, bounded: bool) -> Iterator[Any]:
-        backend = self._choice.backend
+    def _begin(self, iterable: Iterable[Any], *, as_generator: bool) -> Any:
+        check_iterable(iterable)
+        if not self._busy.acquire(blocking=False):
+            message = "This Parallel instance is already running !"
+            if self.return_generator:
+                message += (
+                    " Before submitting new tasks, you must wait for the completion of all the "
+                    "previous tasks, or clean all references to the output generator."
+                )
+            raise RuntimeError(message)
+        try:
+            run = self._run = self._decided(iterable, bounded=as_generator)
+        except BaseException:
+            self._busy.release()
+            raise
+        try:
+            results = self._start(run, iterable)
+        except BaseException:
+            run.end()
+            raise
+        return results if as_generator else list(results)
+
+    def _decided(self, iterable: Iterable[Any], *, bounded: bool) -> Run:
+        """Decide how the calls are run and watched."""
         try:
             self.n_tasks = len(iterable)  # type: ignore[arg-type]  # where it has a length
         except TypeError:
             self.n_tasks = None
+        values, backend = self._choice.values, self._backend
         n_jobs = backend.effective_n_jobs(self.n_jobs)
-        self.stats = ParallelStats(backend=backend.name, n_jobs=n_jobs)
-        if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
-            return self._run_inline(iterable)
-        return self._run_executor(iterable, n_jobs, bounded=bounded)
-
-    def _checker(self) -> CallChecker:
-        return CallChecker(
-            None if self.memory is None else self.memory.cache,
-            cluster=self._choice.backend.name if self._remote else None,
+        self._lines = None
+        if self.verbose:
+            ahead = read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
+            self._lines = ProgressLines(self.verbose, self.n_tasks, ahead)
+        overridden = type(self).print_progress is not Parallel.print_progress
+        self._tracker = Tracker(
+            ParallelStats(backend=backend.name, n_jobs=n_jobs),
+            self.print_progress if self.verbose or overridden else None,
+            listener=make_listener(values["progress"], repr(self)),
+            total=self.n_tasks,
         )
-
-    def _policy(self, n_jobs: int, *, bounded: bool) -> SchedulingPolicy:
-        return policy_of(
+        policy = policy_of(
             self._choice,
             n_jobs,
             ordered=self.return_ordered,
@@ -384,148 +371,29 @@ max_pending, propagate, report
             pre_dispatch=self.pre_dispatch,
             timeout=self.timeout,
         )
-
-    def _track(self, n_jobs: int) -> Tracker:
-        watched = self.verbose or type(self).print_progress is not Parallel.print_progress
-        self._tracker = Tracker(
-            self.stats,
-            self.print_progress if watched else None,
-            listener=make_listener(self._choice.values["progress"], repr(self)),
-            total=self.n_tasks,
+        return Run(
+            policy,
+            self._tracker,
+            report=values["report"],
+            finished=self._workers.give_back,
+            ended=self._busy.release,
         )
-        self._lines = None
-        if self.verbose:
-            ahead = read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
-            self._lines = ProgressLines(self.verbose, self.n_tasks, ahead)
-        return self._tracker
 
-    def _run_inline(self, iterable: Iterable[Any]) -> Iterator[Any]:
-        tracker = self._track(1)
-        policy = self._policy(1, bounded=False)
-        plain = (
-            self._lines is None
-            and type(self).print_progress is Parallel.print_progress
-            and self._initializer is None
-            and not self._choice.values["progress"]
-            and self._choice.values["report"] is None
-            and policy.on_error == "raise"
-            and policy.retries.never
+    def _start(self, run: Run, iterable: Iterable[Any]) -> Iterator[Any]:
+        """Run the calls in this thread where that is as good, else on workers."""
+        n_jobs = self.stats.n_jobs
+        check = CallChecker(
+            None if self.memory is None else self.memory.cache,
+            cluster=self._backend.name if self._remote else None,
         )
-        calls = self._checker().each(iterable)
-        if plain:
-            results = plain_loop(calls, self._note_failure)
-        else:
+        if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
             context = CallContext(settings=current(), initializer=self._initializer)
-            results = watched_loop(calls, context, policy, tracker, dice=dice_of(policy))
-        generator = self._inline_results(results, tracker, counted=not plain)
-        next(generator)
-        return generator
-
-    def _note_failure(self) -> None:
-        self.stats.failures += 1
-
-    def _inline_results(
-        self, results: Iterator[Any], tracker: Tracker, *, counted: bool
-    ) -> Iterator[Any]:
-        calls = 0
-        try:
-            yield None
-            if counted:
-                yield from results
-            else:
-                for result in results:
-                    calls += 1
-                    yield result
-            tracker.exhausted(tracker.dispatched_calls)
-            self.print_progress()
-        finally:
-            if not counted:
-                tracker.finish()
-                calls += self.stats.failures
-                tracker.dispatched_calls = tracker.dispatched_batches = calls
-                self.stats.calls = self.stats.batches = calls
-                self.stats.work_seconds = tracker.elapsed()
-            self._finish()
-
-    def _run_executor(
-        self, iterable: Iterable[Any], n_jobs: int, *, bounded: bool
-    ) -> Iterator[Any]:
-        executor = self._open(n_jobs)
+            return run.in_caller(check.each(iterable), context)
+        follow = self.n_jobs < 0
+        plan = plan_of(self._choice, n_jobs, follow=follow, batch_size=self.batch_size)
+        context = context_of(self._choice, n_jobs, self._initializer)
+        executor = self._workers.open(plan)
         self._print(
             f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."
         )
-        policy = self._policy(n_jobs, bounded=bounded)
-        scheduler = Scheduler(
-            executor,
-            context_of(self._choice, n_jobs, self._initializer),
-            policy,
-            iterable,
-            self._track(n_jobs),
-            numbers=self._numbers,
-            check=self._checker(),
-            total=self.n_tasks,
-            dice=dice_of(policy),
-        )
-        self._scheduler = scheduler
-        if not bounded:
-            return self._collected(scheduler)
-        self._background = BackgroundRun(scheduler, self._end, self._release)
-        generator = self._background.results()
-        next(generator)
-        return generator
-
-    def _collected(self, scheduler: Scheduler) -> Iterator[Any]:
-        """Run the scheduler in the caller's thread to its end; return an iterator of the results.
-
-        The user's iterable is read here, and errors have the caller's frames above them.
-        """
-        results: list[Any] = []
-        try:
-            for chunk in scheduler:
-                results += chunk
-        finally:
-            self._finish()
-        return iter(results)
-
-    def _open(self, n_jobs: int) -> Executor:
-        if self._executor is None:
-            plan = plan_of(self._choice, n_jobs, follow=self.n_jobs < 0, batch_size=self.batch_size)
-            self._executor = self._choice.backend.open(plan)
-        return self._executor
-
-    def _end(self) -> None:
-        """End a call: its time is noted, and its workers go back unless a block keeps them."""
-        self._tracker.finish()
-        self._scheduler = None
-        try:
-            if not self._managed:
-                self._close()
-        finally:
-            self._write_report()
-
-    def _write_report(self) -> None:
-        report = self._choice.values["report"]
-        if report is None:
-            return
-        try:
-            from pathlib import Path
-
-            Path(report).write_text(self.stats.to_html(), encoding="utf-8")
-        except OSError as error:
-            # The results are there: no page is worth losing them.
-            warnings.warn(
-                f"the report could not be written to {report!r}: {error}. Parallel.stats.to_html() "
-                "returns it.",
-                stacklevel=2,
-            )
-
-    def _finish(self) -> None:
-        """End a call whose results the caller has: another may begin."""
-        try:
-            self._end()
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        if self._running.locked():
-            self._running.release()
+        return run.on_executor(iterable, check, context, executor, self._workers.numbers)

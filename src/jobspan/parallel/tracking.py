@@ -30,7 +30,8 @@ class Tracker:
     listener : ProgressListener or None
         Is told how far the call is, some times a second.
     total : int or None
-        How many calls there are, where it is known beforehand.
+        How many calls there are, where it is known beforehand: `expected`; `total` is how many
+        there were, once it is known.
     timeline : bool
         Whether every batch is kept as a span.
 
@@ -49,35 +50,51 @@ class Tracker:
         timeline: bool = True,
     ) -> None:
         self.stats = stats
-        self.finished = False
+        self.expected = total
         self.dispatched_batches = 0
         self.dispatched_calls = 0
         self.total: int | None = None
-        self._expected = total
         self._listener = listener
         self._pace = Pace(EVENT_SECONDS)
         self._on_progress = on_progress
         self._timeline = timeline
-        self._begin = time.perf_counter()
-        if listener is not None:
-            listener(self._event("started"))
+        self._began = time.perf_counter()
+        self._goes_on = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is told before the end."""
+        return self._on_progress is not None or self._listener is not None
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
-        return time.perf_counter() - self._begin
+        return time.perf_counter() - self._began
 
-    def finish(self) -> None:
-        """Note the time at the end; a second call does nothing."""
-        if self.finished:
-            return
-        self.finished = True
+    def begin(self) -> None:
+        """Take the time at the start."""
+        self._began = time.perf_counter()
+        if self._listener is not None:
+            self._listener(self._event("started"))
+        self._goes_on = True
+
+    def finish(self) -> bool:
+        """Note the time at the end; whether there was a start, and no end before."""
+        if not self._goes_on:
+            return False
+        self._goes_on = False
         self.stats.elapsed_seconds = self.elapsed()
         if self._listener is not None:
             self._listener(self._event("finished"))
+        return True
+
+    def print_progress(self) -> None:
+        """Have the line of progress printed that is due."""
+        if self._on_progress is not None:
+            self._on_progress()
 
     def _event(self, kind: Literal["started", "advanced", "finished"]) -> ProgressEvent:
         stats, elapsed = self.stats, self.elapsed()
-        total = self._expected if self.total is None else self.total
+        total = self.expected if self.total is None else self.total
         rate = stats.calls / elapsed if elapsed else 0.0
         return ProgressEvent(
             kind=kind,
@@ -135,3 +152,11 @@ class Tracker:
     def exhausted(self, total: int) -> None:
         """Note how many calls there are."""
         self.total = total
+
+    def ran(self, calls: int, failures: int, recalled: int) -> None:
+        """Note what a loop did that told nothing while it ran."""
+        stats = self.stats
+        stats.calls, stats.failures, stats.recalled = calls, failures, recalled
+        stats.batches = self.dispatched_batches = calls - recalled
+        stats.work_seconds = self.elapsed()
+        self.dispatched_calls = calls

@@ -7,38 +7,62 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from typing import Any
 
-from jobspan.calls import Batch, Call, CallContext
+from jobspan.calls import Batch, Call, CallContext, is_recallable
 from jobspan.outcomes import Failure, Outcome
 from jobspan.scheduling.failures import TaskFailure
 from jobspan.scheduling.observer import Observer
 from jobspan.scheduling.policy import SchedulingPolicy
+from jobspan.scheduling.supply import recall
 from jobspan.worker.context import run_in
 from jobspan.worker.run import failure_of
 
 __all__ = ["plain_loop", "watched_loop"]
 
 
-def plain_loop(calls: Iterable[Call], failed: Callable[[], None]) -> Iterator[Any]:
+def plain_loop(calls: Iterable[Call], ran: Callable[[int, int, int], None]) -> Iterator[Any]:
     """Yield the result of each call, with nothing else to do: no policy, nobody watching.
 
-    As in a worker, context variables that a call sets are seen by nobody else. `failed` is told
-    of the call whose exception ends the loop.
+    As in a worker, context variables that a call sets are seen by nobody else.
+
+    Parameters
+    ----------
+    calls : iterable of Call
+        Read one at a time, each run before the next is read.
+    ran : callable
+        Told at the end how many calls there were, how many failed, how many were found stored.
     """
     untouched = copy_context()
     here = untouched.copy()
-    for function, args, kwargs in calls:
-        try:
-            result = here.run(function, *args, **kwargs)
-        except BaseException:
-            failed()
-            raise
-        try:
-            touched = here != untouched
-        except Exception:  # noqa: BLE001 - values that cannot be compared are others
-            touched = True
-        if touched:
-            here = untouched.copy()
-        yield result
+    done = failures = recalled = 0
+    last: object = None
+    stores = False
+    try:
+        for function, args, kwargs in calls:
+            if function is not last:
+                last, stores = function, is_recallable(function)
+            done += 1
+            if stores:
+                looked_up = [(function, args, kwargs)]
+                found = recall(looked_up)
+                if found:
+                    recalled += 1
+                    yield found[0]
+                    continue
+                function, args, kwargs = looked_up[0]  # noqa: PLW2901 - it need not look again
+            try:
+                result = here.run(function, *args, **kwargs)
+            except BaseException:
+                failures += 1
+                raise
+            try:
+                touched = here != untouched
+            except Exception:  # noqa: BLE001 - values that cannot be compared are others
+                touched = True
+            if touched:
+                here = untouched.copy()
+            yield result
+    finally:
+        ran(done, failures, recalled)
 
 
 def watched_loop(
@@ -69,9 +93,15 @@ def watched_loop(
     """
     index = -1
     for index, call in enumerate(calls):
+        looked_up = [call]
+        if found := recall(looked_up):
+            observer.recalled(1)
+            observer.settled(1, 0)
+            yield found[0]
+            continue
         attempt = 1
         while True:
-            batch = Batch(index, index, (call,), context, attempt)
+            batch = Batch(index, index, looked_up, context, attempt)
             observer.dispatched(batch)
             outcome = _run(batch)
             observer.completed(batch, outcome)

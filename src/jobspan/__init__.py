@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobspan._version import __version__
 
 if TYPE_CHECKING:
-    from jobspan.backends.joblib_style import ParallelBackendBase
+    from jobspan.backends.joblib_style.base import ParallelBackendBase
     from jobspan.calls import delayed
     from jobspan.codecs.values import register_codec
     from jobspan.compatibility import Logger, PrintTime, wrap_non_picklable_objects
@@ -65,7 +65,7 @@ _HOMES = {
     "MemorizedResult": "jobspan.memory",
     "Memory": "jobspan.memory",
     "Parallel": "jobspan.parallel",
-    "ParallelBackendBase": "jobspan.backends.joblib_style",
+    "ParallelBackendBase": "jobspan.backends.joblib_style.base",
     "PrintTime": "jobspan.compatibility",
     "RetryPolicy": "jobspan.scheduling.retrying",
     "StoreBackendBase": "jobspan.memory.joblib_store",

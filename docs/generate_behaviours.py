@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobspan.testing.backends import BackendConformance
+from jobspan.testing.backends import behaviours
 
 ROOT = Path(__file__).parents[1]
 TARGET = Path(__file__).parent / "behaviours.md"
@@ -48,15 +48,6 @@ class Recorder:
         if report.skipped and isinstance(report.longrepr, tuple):
             told = report.longrepr[2].removeprefix("Skipped: ")
         self.results[name.partition("[")[0]][COLUMNS[owner]].add(told)
-
-
-def behaviours() -> dict[str, str]:
-    """Return what each test shows, by the test's name."""
-    return {
-        name: " ".join((test.__doc__ or name).split("\n\n")[0].split())
-        for name, test in vars(BackendConformance).items()
-        if name.startswith("test_")
-    }
 
 
 def table(results: dict[str, dict[str, set[str]]]) -> str:

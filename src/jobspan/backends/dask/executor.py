@@ -261,7 +261,7 @@ class DaskExecutor:
         if self._client.status != "running":
             raise self._gone(running=False) from error
         if len(batch.calls) > 1:
-            self._waiting.extend(Task(single) for single in self._reruns.split(batch))
+            self._waiting.extend(Task(single) for single in self._reruns.singles(batch))
         else:
             self._refused.append((batch, Failure(error)))
 
@@ -310,7 +310,7 @@ class DaskExecutor:
         if not task.suspect:
             # A call that only stood beside the one that killed the worker is not at fault.
             self._suspects.extend(
-                Task(single, suspect=True) for single in self._reruns.split(batch)
+                Task(single, suspect=True) for single in self._reruns.singles(batch)
             )
             return
         lost = WorkerLostError(
@@ -331,7 +331,7 @@ class DaskExecutor:
         undecoded = ran.failures.get(UNDECODED)
         if undecoded is not None:
             if len(batch.calls) > 1:
-                self._waiting.extend(Task(single) for single in self._reruns.split(batch))
+                self._waiting.extend(Task(single) for single in self._reruns.singles(batch))
             else:
                 outcome = Outcome.of_failure(batch.number, 1, undecoded)
                 self._arrived(batch, outcome, outcomes)

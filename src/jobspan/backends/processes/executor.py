@@ -7,7 +7,6 @@ import time
 from collections import deque
 from itertools import chain
 
-from jobspan.backends.processes.assembling import Assemblies
 from jobspan.backends.processes.courier import Courier
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind
 from jobspan.backends.processes.handle import Flight, FlightState, Worker
@@ -15,6 +14,7 @@ from jobspan.backends.processes.idle import give_back
 from jobspan.backends.processes.losses import after_death, call_text, ending_text
 from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.staff import BATCHES_A_WORKER, Staff
+from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.cores import cpu_count
 from jobspan.errors import BackendError, TaskTimeoutError, TransportError, WorkerLostError
@@ -68,7 +68,7 @@ class ProcessExecutor:
         )
         self._process = os.getpid()
         self._waiting: deque[Flight] = deque()
-        self._assemblies = Assemblies()
+        self._reruns = Reruns()
         self._in_flight: set[int] = set()
         self._outcomes: list[Outcome] = []
         self._next_expiry = 0.0
@@ -112,7 +112,7 @@ class ProcessExecutor:
         if os.getpid() != self._process:
             return  # the workers are the parent's
         self._waiting.clear()
-        self._assemblies.clear()
+        self._reruns.clear()
         self._in_flight.clear()
         staff = self._staff
         for worker in staff:
@@ -166,11 +166,10 @@ class ProcessExecutor:
             self._place(self._waiting.popleft())
 
     def _send(self, worker: Worker, flight: Flight) -> None:
-        batch = flight.batch
-        if flight.offsets is not None:
-            batch = batch._replace(calls=flight.calls)
         try:
-            payload, descriptors, flight.references = self._courier.encode(batch, worker.knowledge)
+            payload, descriptors, flight.references = self._courier.encode(
+                flight.batch, worker.knowledge
+            )
         except TransportError as error:
             self._staff.sort_in(worker)
             self._refuse(flight, Failure(error))
@@ -183,12 +182,12 @@ class ProcessExecutor:
 
     def _refuse(self, flight: Flight, failure: Failure) -> None:
         """Settle a flight that cannot be encoded or decoded; its calls go on one by one."""
-        if len(flight.calls) == 1:
-            self._fail(flight.batch, dict.fromkeys(flight.positions, failure), "")
+        batch = flight.batch
+        if len(batch.calls) == 1:
+            self._settle(batch, Outcome.of_failure(batch.number, 1, failure))
             return
-        self._assemblies.begin(flight.batch)
-        for position in flight.positions:
-            self._place(Flight(flight.batch, [position], flight.deaths))
+        for single in self._reruns.singles(batch):
+            self._place(Flight(single, flight.deaths))
 
     def _dismiss(self, worker: Worker) -> None:
         for flight in worker.flights:
@@ -232,7 +231,7 @@ class ProcessExecutor:
                 continue
             if worker.cell.revoke(flight.serial):
                 flight.state = FlightState.MOVED
-                self._place(Flight(flight.batch, flight.offsets, flight.deaths))
+                self._place(Flight(flight.batch, flight.deaths))
             else:
                 flight.state = FlightState.RECALLED
             if not staff.free:
@@ -279,7 +278,7 @@ class ProcessExecutor:
             self._courier.release(flight.references, self._staff.knowledge())
         if kind == _DROPPED:
             if flight.state is FlightState.RECALLED:
-                self._place(Flight(flight.batch, flight.offsets, flight.deaths))
+                self._place(Flight(flight.batch, flight.deaths))
         else:
             self._arrive(worker, flight, payload, descriptors)
         if worker not in self._staff:
@@ -295,32 +294,23 @@ class ProcessExecutor:
         self, worker: Worker, flight: Flight, payload: Buffer, descriptors: list[int]
     ) -> None:
         batch = flight.batch
-        size = len(batch.calls if flight.offsets is None else flight.offsets)
-        ran = self._courier.decode(payload, descriptors, size, worker.knowledge)
+        ran = self._courier.decode(payload, descriptors, len(batch.calls), worker.knowledge)
         if flight.state is FlightState.ABANDONED:
             return
         if UNDECODED in ran.failures:
             self._refuse(flight, ran.failures[UNDECODED])
             return
-        received = len(payload)
-        outcome: Outcome | None
-        if flight.offsets is None:
-            values, failures, started, seconds = ran
-            sent = flight.bytes_sent
-            outcome = Outcome(
-                batch.number, values, failures, worker.name, started, seconds, sent, received
-            )
-        else:
-            outcome = self._assemblies.add(flight, ran, worker.name, received)
-        if outcome is not None:
-            self._in_flight.discard(batch.number)
-            self._outcomes.append(outcome)
+        values, failures, started, seconds = ran
+        sizes = (flight.bytes_sent, len(payload))
+        self._settle(
+            batch, Outcome(batch.number, values, failures, worker.name, started, seconds, *sizes)
+        )
 
-    def _fail(self, batch: Batch, failures: dict[int, Failure], worker: str) -> None:
-        outcome = self._assemblies.fail(batch, failures, worker)
-        if outcome is not None:
-            self._in_flight.discard(batch.number)
-            self._outcomes.append(outcome)
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        whole = self._reruns.settled(batch, outcome)
+        if whole is not None:
+            self._in_flight.discard(whole.number)
+            self._outcomes.append(whole)
 
     def _retire(self, worker: Worker) -> None:
         """Let a worn worker go once it has run what it was sent; another one takes its place."""
@@ -358,34 +348,29 @@ class ProcessExecutor:
 
     def _bury(self, worker: Worker, flight: Flight) -> list[Flight]:
         """Settle what is lost of a flight whose worker has ended; return what runs again."""
-        positions = flight.positions
+        batch = flight.batch
         running = worker.running_call()
         claimed = worker.claimed(flight)
         expired = worker.expired is not None
         if expired and worker.expired != (flight.serial, running):
             # We killed the worker for a call that ended a moment before: nobody is to blame.
-            return [Flight(flight.batch, flight.offsets, flight.deaths)]
+            return [Flight(batch, flight.deaths)]
         aftermath = after_death(
-            len(positions), claimed=claimed, running=running, deaths=flight.deaths
+            len(batch.calls), claimed=claimed, running=running, deaths=flight.deaths
         )
+        again = self._reruns.pieces(batch, aftermath.again)
         if aftermath.lost is not None:
-            position = positions[aftermath.lost]
-            failure = self._failure_of_death(worker, flight.batch, position, expired=expired)
-            self._fail(flight.batch, {position: failure}, worker.name)
-        elif flight.offsets is None and len(aftermath.again) > 1:
-            self._assemblies.begin(flight.batch)
+            place = aftermath.lost
+            failure = self._failure_of_death(worker, batch, place, expired=expired)
+            (lost,) = self._reruns.pieces(batch, [range(place, place + 1)])
+            self._settle(lost, Outcome.of_failure(batch.number, 1, failure, worker.name))
         deaths = flight.deaths + (not claimed)
-        if flight.offsets is None and aftermath.again and len(aftermath.again[0]) == len(positions):
-            return [Flight(flight.batch, None, deaths)]
-        return [
-            Flight(flight.batch, [positions[place] for place in group], deaths)
-            for group in aftermath.again
-        ]
+        return [Flight(piece, deaths) for piece in again]
 
     def _failure_of_death(
-        self, worker: Worker, batch: Batch, position: int, *, expired: bool
+        self, worker: Worker, batch: Batch, place: int, *, expired: bool
     ) -> Failure:
-        call = call_text(batch.calls[position], batch.first + position)
+        call = call_text(batch.calls[place], batch.first + place)
         if expired:
             return Failure(
                 TaskTimeoutError(

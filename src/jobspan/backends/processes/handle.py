@@ -27,7 +27,7 @@ from jobspan.backends.processes.launching import kill_worker, launch_worker, own
 from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.requests import OBITUARY
 from jobspan.backends.processes.stderr_tail import StderrTail
-from jobspan.calls import Batch, Call
+from jobspan.calls import Batch
 
 __all__ = ["Flight", "FlightState", "Worker"]
 
@@ -50,14 +50,12 @@ class FlightState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """Calls of one batch on their way through one worker.
+    """A batch on its way through one worker.
 
     Parameters
     ----------
     batch : Batch
-        The batch they are of.
-    offsets : sequence of int or None
-        Which of its calls; None: all.
+        The calls: a batch, or a piece of one.
     deaths : int
         How many workers died with it before they began it.
     serial : int
@@ -71,23 +69,11 @@ class Flight:
     """
 
     batch: Batch
-    offsets: Sequence[int] | None = None
     deaths: int = 0
     serial: int = 0
     state: FlightState = FlightState.SENT
     bytes_sent: int = 0
     references: Sequence[Any] = ()
-
-    @property
-    def calls(self) -> Sequence[Call]:
-        """The calls."""
-        calls = self.batch.calls
-        return calls if self.offsets is None else [calls[offset] for offset in self.offsets]
-
-    @property
-    def positions(self) -> Sequence[int]:
-        """The calls' offsets in the batch."""
-        return range(len(self.batch.calls)) if self.offsets is None else self.offsets
 
 
 class Worker:

@@ -23,12 +23,12 @@ class Aftermath:
     ----------
     lost : int or None
         The call, by its place in the flight, that went down with the worker.
-    again : list of list of int
+    again : list of range
         The calls, by their places, that run again, in groups that travel together.
     """
 
     lost: int | None
-    again: list[list[int]] = field(default_factory=list)
+    again: list[range] = field(default_factory=list)
 
 
 def after_death(size: int, *, claimed: bool, running: int | None, deaths: int) -> Aftermath:
@@ -54,20 +54,20 @@ def after_death(size: int, *, claimed: bool, running: int | None, deaths: int) -
     Examples
     --------
     >>> after_death(4, claimed=True, running=1, deaths=0)
-    Aftermath(lost=1, again=[[0, 2, 3]])
+    Aftermath(lost=1, again=[range(0, 1), range(2, 4)])
     >>> after_death(2, claimed=True, running=None, deaths=0)
-    Aftermath(lost=None, again=[[0], [1]])
+    Aftermath(lost=None, again=[range(0, 1), range(1, 2)])
     >>> after_death(2, claimed=False, running=None, deaths=0)
-    Aftermath(lost=None, again=[[0, 1]])
+    Aftermath(lost=None, again=[range(0, 2)])
     """
     if not claimed and deaths < DEATHS_ALLOWED:
-        return Aftermath(None, [list(range(size))])
+        return Aftermath(None, [range(size)])
     if running is not None and claimed:
-        others = [place for place in range(size) if place != running]
-        return Aftermath(running, [others] if others else [])
+        before, after = range(running), range(running + 1, size)
+        return Aftermath(running, [group for group in (before, after) if group])
     if size == 1:
         return Aftermath(0)
-    return Aftermath(None, [[place] for place in range(size)])
+    return Aftermath(None, [range(place, place + 1) for place in range(size)])
 
 
 def ending_text(exit_code: int | None) -> str:

@@ -310,7 +310,7 @@ class RayExecutor:
     def _refused(self, batch: Batch, failure: Failure) -> None:
         """Settle a batch that cannot travel; of several calls, those that can go on their own."""
         if len(batch.calls) > 1:
-            self._queue += map(_Waiting, self._reruns.split(batch))
+            self._queue += map(_Waiting, self._reruns.singles(batch))
         else:
             self._arrived(batch, Outcome.of_failure(batch.number, 1, failure))
 
@@ -333,7 +333,7 @@ class RayExecutor:
                 failure = Failure(problem, kind=FailureKind.LOST)
                 self._arrived(batch, Outcome.of_failure(batch.number, 1, failure))
             else:
-                singles = self._reruns.split(batch) if len(batch.calls) > 1 else [batch]
+                singles = self._reruns.singles(batch)
                 self._queue.extend(_Waiting(single, alone=True) for single in singles)
 
     def _broken(self, flight: _Flight, error: Exception) -> None:

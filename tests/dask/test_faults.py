@@ -270,6 +270,34 @@ def test_an_interrupted_run_leaves_nothing(deployment: Any, until: Any) -> None:
     until(lambda: not deployment.held(), seconds=5)
 
 
+def test_a_cluster_of_ones_own_whose_workers_are_late(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One is enough to begin with; where none comes in time it is told, and all of it goes."""
+    from jobspan.backends.dask import connecting
+
+    monkeypatch.setattr(connecting, "START_SECONDS", 0.02)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    late = {"n_workers": 1, "connect_timeout": 0.02}
+    with (
+        pytest.raises(BackendUnreachableError, match=r"no worker .* after 0\.02 s"),
+        parallel_config("dask", **late),
+    ):
+        Parallel()([delayed(abs)(-1)])
+    assert not list(tmp_path.iterdir())
+
+    reported = distributed.Client.wait_for_workers
+
+    def one_is_late(client: Any, n_workers: int, timeout: float) -> None:
+        reported(client, 1, timeout=timeout)
+        raise TimeoutError(f"Only 1/{n_workers} workers arrived")
+
+    monkeypatch.setattr(distributed.Client, "wait_for_workers", one_is_late)
+    with parallel_config("dask", n_workers=2, connect_timeout=80.0):
+        assert Parallel()(delayed(abs)(-x) for x in range(4)) == [0, 1, 2, 3]
+    assert not list(tmp_path.iterdir())
+
+
 def fail(x: int) -> None:
     raise ValueError(f"number {x}")
 

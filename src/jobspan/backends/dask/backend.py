@@ -47,7 +47,8 @@ class DaskBackend:
     security : distributed.Security, optional
         The certificates for a ``tls://`` address; Dask's own configuration where not given.
     connect_timeout : float
-        Seconds to wait for the scheduler, and for the first worker.
+        Seconds to wait for the scheduler, and for the first worker; for a cluster that is started
+        here a minute at least.
     n_workers : int, optional
         Workers of a cluster on this machine; all cores where it is not given.
     cluster_options : mapping, optional
@@ -209,6 +210,8 @@ class DaskBackend:
         try:
             return package.default_client()
         except ValueError:
-            client = start_cluster(self._n_workers or cpu_count(), self._cluster_options)
+            client = start_cluster(
+                self._n_workers or cpu_count(), self._cluster_options, self._timeout
+            )
             self._owned = self._own_cluster = True
             return client

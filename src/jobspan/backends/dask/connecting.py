@@ -67,16 +67,23 @@ def connect(address: str, timeout: float, security: Any = None) -> Any:
         ) from None
 
 
-def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
+def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0) -> Any:
     """Return a client of a new cluster on this machine, which the client closes with itself.
 
-    It works in a folder of its own, for Dask leaves locks where it has worked.
+    It works in a folder of its own, for Dask leaves locks where it has worked. Workers that are
+    late join while it works.
+
+    Raises
+    ------
+    BackendUnreachableError
+        If no worker has started after `timeout` seconds, or `START_SECONDS` if that is longer.
     """
+    seconds = max(timeout, START_SECONDS)
     package = distributed()  # before its settings are changed: it brings their defaults
     import dask
 
     folder = tempfile.mkdtemp(prefix="jobspan-dask-")
-    cluster = None
+    cluster = client = None
     try:
         with dask.config.set(
             {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
@@ -84,8 +91,16 @@ def start_cluster(n_workers: int, options: dict[str, Any]) -> Any:
             cluster = _new_cluster(n_workers, folder, options)
         cluster.folder = folder
         client = package.Client(cluster, set_as_default=False)
-        client.wait_for_workers(n_workers, timeout=START_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(n_workers, timeout=seconds)
+        if not client.nthreads():
+            raise BackendUnreachableError(
+                f"no worker of a Dask cluster on this machine has started after {seconds:g} s. "
+                "Is the machine busy? Pass a longer connect_timeout=, or backend='processes'"
+            )
     except BaseException:
+        if client is not None:
+            close(client, own_cluster=False)
         if cluster is not None:
             _close_cluster(cluster)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
-"""A run that hands secrets to clusters and writes all it can: ``python spill_clusters.py FOLDER``.
+"""A run that hands secrets to clusters: ``python spill_clusters.py FOLDER ENDPOINT PART``.
 
-Its canaries are made as it goes, TLS keys among them, and left in ``given/canaries.json``.
+It writes all it can. Some of its canaries are made as it goes, TLS keys among them, and left in
+``given/canaries.json``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from spill import attempt, count, fails, show
+from spill import CANARIES, attempt, count, fails, s3_options, show
 
-from jobspan import Parallel, delayed, parallel_config
+from jobspan import Memory, Parallel, delayed, parallel_config
 from jobspan.backends.dask.backend import DaskBackend
 from jobspan.backends.ray.backend import RayBackend
+from jobspan.testing.proxy import Fault, Proxy
 
 ENVIRONMENT = {name: f"canary-{name}-5d1e8b" for name in ("dask", "ray_job", "ray_worker")}
 
@@ -38,7 +40,24 @@ def use(backend, folder, name):
     attempt(lambda: Parallel(n_jobs=2, backend=backend, no_such_option=1))
 
 
-def dask(folder):
+def use_cache(backend, name, endpoint):
+    """Send a cache with all its secrets to the workers, where its store works, and then fails."""
+    with Proxy(endpoint) as proxy:
+        memory = Memory(
+            f"s3://secrets/{name}",
+            storage_options=s3_options(proxy.endpoint),
+            sign_key=CANARIES["sign_key"].encode(),
+            verbose=100,
+        )
+        for faults in ([], [Fault("unavailable", times=10**9)]):
+            proxy.inject(*faults)
+            for function in (count, fails):
+                calls = (delayed(memory.cache(function))(x + len(faults)) for x in range(3))
+                parallel = Parallel(n_jobs=2, backend=backend, verbose=100)
+                attempt(lambda p=parallel, c=calls: (name, "cached", p(c)))
+
+
+def dask(folder, endpoint):
     import distributed
 
     security = distributed.Security.temporary()
@@ -57,6 +76,11 @@ def dask(folder):
         address = cluster.scheduler_address
         use(DaskBackend(address, security=security), folder, "dask")
         use(DaskBackend(client=client), folder, "dask-client")
+        reporting = DaskBackend(
+            address, security=security, performance_report=folder / "dask-report.html"
+        )
+        use_cache(reporting, "dask", endpoint)
+        reporting.close()
         wrong = DaskBackend(address, security=others, connect_timeout=2.0)
         attempt(lambda: Parallel(backend=wrong)([delayed(count)(1)]))
     attempt(lambda: Parallel(backend=DaskBackend(address, **nobody))([delayed(count)(1)]))
@@ -69,7 +93,7 @@ def dask(folder):
     }
 
 
-def ray(folder):
+def ray(folder, endpoint):
     options = {
         "num_cpus": 2,
         "object_store_memory": 100 << 20,
@@ -79,6 +103,7 @@ def ray(folder):
     worker = {"env_vars": {"TOKEN_ray_worker": ENVIRONMENT["ray_worker"]}}
     backend = RayBackend(ray_options=options, runtime_env=worker)
     use(backend, folder, "ray")
+    use_cache(backend, "ray", endpoint)
     backend.close()
     refused = {**options, "runtime_env": {**options["runtime_env"], "working_dir": "/no/such"}}
     attempt(
@@ -94,7 +119,7 @@ if __name__ == "__main__":
     logging.basicConfig(filename=work_folder / "log.txt", level=logging.INFO)
     logging.getLogger("jobspan").setLevel(logging.DEBUG)
     canaries = {**ENVIRONMENT}
-    for part in sys.argv[2:]:
-        canaries |= {"dask": dask, "ray": ray}[part](work_folder)
+    for part in sys.argv[3:]:
+        canaries |= {"dask": dask, "ray": ray}[part](work_folder, sys.argv[2])
     (work_folder / "given").mkdir()
     (work_folder / "given" / "canaries.json").write_text(json.dumps(canaries))

@@ -77,17 +77,27 @@ def test_no_secret_is_written(moto_server, echo, tmp_path):
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["dask", "ray"])
-def test_no_secret_of_a_cluster_is_written(engine, tmp_path):
-    """TLS keys, environments of workers: what a cluster is handed. Ray's own logs are not ours."""
+def test_no_secret_of_a_cluster_is_written(engine, moto_server, tmp_path):
+    """TLS keys, environments of workers, a cache's options: what a cluster is handed.
+
+    Ray's own logs have the environments, as the documentation says, and nothing of a cache's.
+    """
     pytest.importorskip(engine)
+    moto_server.bucket_url("secrets")
+    environment = {"AWS_EC2_METADATA_DISABLED": "true"}
     with tempfile.TemporaryDirectory(prefix="jsp-") as logs:  # Ray wants short names
-        written = run("spill_clusters.py", [engine], tmp_path, {"RAY_TMPDIR": logs})
+        arguments = [moto_server.endpoint, engine]
+        written = run("spill_clusters.py", arguments, tmp_path, {**environment, "RAY_TMPDIR": logs})
+        assert not found_in(contents(Path(logs)), CANARIES)
     canaries = json.loads((tmp_path / "given" / "canaries.json").read_text())
     assert {"log.txt", f"{engine}.html"} <= set(written)
+    assert engine != "dask" or b"run_batch" in written["dask-report.html"]
     assert f"{engine} [1, 2, 3]".encode() in written["stdout"]
+    for results in ([1, 2, 3], [2, 3, 4]):
+        assert f"('{engine}', 'cached', {results})".encode() in written["stdout"]
     told = written["stdout"].partition(f"{engine} told ".encode())[2].splitlines()[0]
     assert b"True" in told  # the secrets have arrived
-    assert not found_in(written, canaries)
+    assert not found_in(written, {**canaries, **CANARIES})
 
 
 def run(program, arguments, folder, environment):
@@ -102,10 +112,16 @@ def run(program, arguments, folder, environment):
     )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     written = {"stdout": done.stdout, "stderr": done.stderr}
-    for path in folder.rglob("*"):
-        if path.is_file() and "given" not in path.parts:
-            written[str(path.relative_to(folder))] = path.read_bytes()
-    return written
+    return written | contents(folder)
+
+
+def contents(folder):
+    """Return the files of a folder, by name; not those in which a program was given its secrets."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and "given" not in path.parts
+    }
 
 
 def found_in(written, canaries):

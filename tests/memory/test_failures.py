@@ -269,3 +269,20 @@ def test_what_lies_in_the_same_folder_is_left_alone(tmp_path):
     assert not memory.cache(pow).check_call_in_cache(2, 3)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert Path(tmp_path, "data", "a.csv").read_text() == "1"
+
+
+def test_entries_that_an_earlier_version_spread_further_are_misses_and_deleted_as_all_are(tmp_path):
+    memory = Memory(tmp_path, verbose=0)
+    assert squares(memory, [1, 2])[1] == 2
+    for entry in [path for path in tmp_path.rglob("*") if len(path.name) == 64]:
+        earlier = entry.parent.with_name(entry.name[:2])
+        earlier.mkdir()
+        entry.rename(earlier / entry.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert squares(memory, [1, 2])[1] == 2
+        assert squares(memory, [1, 2])[1] == 0
+        assert memory.verify() == []
+        assert memory.reduce_size(items_limit=3) == 1
+        memory.clear(warn=False)
+    assert not [path for path in tmp_path.rglob("*") if len(path.name) == 64]

@@ -50,7 +50,7 @@ def with_uses(infos: Iterable[ObjectInfo]) -> tuple[list[ObjectInfo], list[Objec
 
     Examples
     --------
-    >>> name = "project.double/00/" + 64 * "0"
+    >>> name = "project.double/0/" + 64 * "0"
     >>> entry, mark = ObjectInfo(name, 9, 1.0), ObjectInfo(name + ".used", 5, 7.0)
     >>> with_uses([entry, mark])[0][0].touched
     7.0

@@ -24,7 +24,13 @@ __all__ = [
 ]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-_ENTRY = re.compile(r"[A-Za-z0-9._-]+/[0-9a-f]{2}/[0-9a-f]{64}\Z")
+# Two digits: as earlier versions spread entries, which are listed and deleted, and not looked for.
+_ENTRY = re.compile(r"[A-Za-z0-9._-]+/[0-9a-f]{1,2}/[0-9a-f]{64}\Z")
+
+SPREAD = 1
+"""Digits of a key that spread entries: 16 prefixes a function. Making a folder takes longer than
+storing a result, so that the many folders of two digits would cost more than they save; and no
+disk minds some 10,000 files in one."""
 
 MARK = ".used"
 """What the name of a mark has at its end: the entry before it was used on the day that it tells."""
@@ -49,8 +55,8 @@ def function_prefix(function: str) -> str:
 
 
 def entry_name(key: CallKey) -> str:
-    """Return the name of a key's entry: two digits of it spread the entries over prefixes."""
-    return f"{function_prefix(key.function)}{key.digest[:2]}/{key.digest}"
+    """Return the name of a key's entry: a digit of it spreads the entries over prefixes."""
+    return f"{function_prefix(key.function)}{key.digest[:SPREAD]}/{key.digest}"
 
 
 class EntryPaths:
@@ -81,11 +87,11 @@ class EntryPaths:
         digest = key.digest
         folder = self._folders.get(key.function)
         if folder is None:
-            path, end = self._store.local_path(entry_name(key)), f"{digest[:2]}{os.sep}{digest}"
+            path, end = self._store.local_path(entry_name(key)), f"{digest[:SPREAD]}{os.sep}{digest}"
             if not path.endswith(end):
                 return path  # a store that has its own way with names
             folder = self._folders[key.function] = path.removesuffix(end)
-        return f"{folder}{digest[:2]}{os.sep}{digest}"
+        return f"{folder}{digest[:SPREAD]}{os.sep}{digest}"
 
 
 def is_digest(text: str) -> bool:

@@ -81,8 +81,8 @@ def _set(context: CallContext) -> None:
 class Entrance:
     """Where one worker enters contexts: what it has entered before, it enters again at no cost.
 
-    Every batch runs in a copy, so that what calls change does not reach the next batch; what the
-    initializer set stays.
+    What the initializer set stays. So does what else is set: `run_calls` keeps what calls set from
+    that.
 
     Notes
     -----
@@ -104,7 +104,7 @@ class Entrance:
             prepared.run(self._prepare, context)
             self._prepared = prepared
             self._token = context.token
-        return self._prepared.copy().run(function, *args)
+        return self._prepared.run(function, *args)
 
     def close(self) -> None:
         """Leave what was entered last."""

@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 import sys
+import threading
 import time
 
 import nbformat
@@ -14,10 +15,12 @@ import pytest
 from nbclient import NotebookClient
 
 from jobspan import Parallel, delayed
+from jobspan.parallel.progress import ProgressEvent
 
 SCRIPT = """
 import time
 from jobspan import Parallel, delayed
+from jobspan.parallel.progress import ProgressEvent
 def work(i):
     time.sleep(0.01)
     if i == 3: raise ValueError(i)
@@ -67,6 +70,18 @@ def test_a_bar_on_a_terminal(n_jobs: int) -> None:
     assert "40/40" in text
     assert "1 failed" in text
     assert "/s" in text
+
+
+def test_one_job_tells_as_it_goes() -> None:
+    """After calls too short to be timed, too; and what counts the time ends with the calls."""
+    told: list[ProgressEvent] = []
+    durations = [*[0.0] * 20_000, *[0.25] * 3]
+    Parallel(n_jobs=1, progress=told.append)(delayed(time.sleep)(s) for s in durations)
+    assert [told[0].kind, told[-1].kind] == ["started", "finished"]
+    assert {20_001, 20_002} <= {event.done for event in told if event.kind == "advanced"}
+    assert told[-1].done == 20_003
+    time.sleep(0.05)
+    assert "jobspan-pulse" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_widget_in_a_notebook() -> None:

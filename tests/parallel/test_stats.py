@@ -28,10 +28,10 @@ def fail_until(folder: str, name: int, failures: int) -> int:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_times_and_utilisation(backend: str) -> None:
+def test_times_and_utilisation(backend: str, tmp_path: Path) -> None:
     n_jobs = 1 if backend == "sequential" else 2
-    told: list[Any] = []
-    parallel = Parallel(n_jobs=n_jobs, backend=backend, batch_size=1, progress=told.append)
+    page = tmp_path / "run.html"
+    parallel = Parallel(n_jobs=n_jobs, backend=backend, batch_size=1, report=page)
     with parallel:
         parallel(delayed(doze)(0.001) for _ in range(4))  # workers start
         begin = time.perf_counter()

@@ -9,8 +9,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
-from jobspan.ambient import Default, current
-from jobspan.calls import CallContext
+from jobspan.ambient import Default
 from jobspan.compatibility import Logger
 from jobspan.executors import Backend
 from jobspan.parallel.arguments import (
@@ -387,8 +386,7 @@ max_pending, propagate, report
             cluster=self._backend.name if self._remote else None,
         )
         if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
-            context = CallContext(settings=current(), initializer=self._initializer)
-            return run.in_caller(check.each(iterable), context)
+            return run.in_caller(check.each(iterable), self._initializer)
         follow = self.n_jobs < 0
         plan = plan_of(self._choice, n_jobs, follow=follow, batch_size=self.batch_size)
         context = context_of(self._choice, n_jobs, self._initializer)

@@ -153,11 +153,13 @@ class CallChecker:
 
     def each(self, calls: Iterable[Any]) -> Iterator[Call]:
         """Yield calls, each looked at when it is read."""
+        last = None  # what was looked at already
         for index, call in enumerate(calls):
-            if type(call) is not tuple or len(call) != 3 or call[0] is not self._last or self._wrap:
-                yield self([call], index)[0][0]
-            else:
+            if type(call) is tuple and len(call) == 3 and call[0] is last and last is not None:
                 yield call
+            else:
+                yield self([call], index)[0][0]
+                last = None if self._wrap else self._last
 
 
 _warned_of: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,45 @@ class Pace:
             return False
         self._next = now + self._seconds
         return True
+
+
+class Pulse:
+    """Tells when an event is due to a loop that runs quicker than it could look at a clock.
+
+    Parameters
+    ----------
+    seconds : float
+        The time between two events.
+
+    Attributes
+    ----------
+    due : bool
+        Whether the time has come; whoever tells the event sets it back.
+    """
+
+    __slots__ = ("_ended", "_seconds", "due")
+
+    def __init__(self, seconds: float) -> None:
+        self.due = False
+        self._seconds = seconds
+        self._ended: threading.Event | None = None
+
+    def start(self) -> None:
+        """Begin to count, in a thread of its own."""
+        self._ended = threading.Event()
+        beat = threading.Thread(
+            target=self._beat, args=(self._ended,), name="jobspan-pulse", daemon=True
+        )
+        beat.start()
+
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds):
+            self.due = True
+
+    def stop(self) -> None:
+        """Let the thread end soon, if there is one."""
+        if self._ended is not None:
+            self._ended.set()
 
 
 def make_listener(progress: object, description: str) -> ProgressListener | None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from typing import Any
 
-from jobspan.calls import Call, CallContext
+from jobspan.ambient import current
+from jobspan.calls import Call, CallContext, Initializer
 from jobspan.executors import Executor
 from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.decisions import dice_of
@@ -67,14 +68,16 @@ class Run:
 
     # --- results ---------------------------------------------------------------------------
 
-    def in_caller(self, calls: Iterable[Call], context: CallContext) -> Iterator[Any]:
+    def in_caller(self, calls: Iterable[Call], initializer: Initializer | None) -> Iterator[Any]:
         """Return an iterator that runs each call when its result is asked for."""
         policy, tracker = self._policy, self._tracker
-        tracker.begin()
-        simple = policy.on_error == "raise" and policy.retries.never
-        if simple and context.initializer is None and self._report is None and not tracker.watched:
-            results = plain_loop(calls, tracker.ran)
+        plain = policy.on_error == "raise" and policy.retries.never and not tracker.prints
+        if plain and initializer is None and self._report is None:
+            tracker.run_plainly()
+            results = plain_loop(calls, tracker.pulse, tracker.so_far)
         else:
+            tracker.begin()
+            context = CallContext(settings=current(), initializer=initializer)
             results = watched_loop(calls, context, policy, tracker, dice=dice_of(policy))
         generator = self._until_closed(results)
         next(generator)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jobspan.calls import Batch
 from jobspan.outcomes import Failure, Outcome
-from jobspan.parallel.progress import EVENT_SECONDS, Pace, ProgressEvent, ProgressListener
+from jobspan.parallel.progress import EVENT_SECONDS, Pace, ProgressEvent, ProgressListener, Pulse
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.timeline import Span
 
@@ -56,15 +56,16 @@ class Tracker:
         self.total: int | None = None
         self._listener = listener
         self._pace = Pace(EVENT_SECONDS)
+        self.pulse = Pulse(EVENT_SECONDS)
         self._on_progress = on_progress
         self._timeline = timeline
         self._began = time.perf_counter()
         self._goes_on = False
 
     @property
-    def watched(self) -> bool:
-        """Whether anybody is told before the end."""
-        return self._on_progress is not None or self._listener is not None
+    def prints(self) -> bool:
+        """Whether something is called after every batch."""
+        return self._on_progress is not None
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
@@ -82,6 +83,7 @@ class Tracker:
         if not self._goes_on:
             return False
         self._goes_on = False
+        self.pulse.stop()
         self.stats.elapsed_seconds = self.elapsed()
         if self._listener is not None:
             self._listener(self._event("finished"))
@@ -153,10 +155,21 @@ class Tracker:
         """Note how many calls there are."""
         self.total = total
 
-    def ran(self, calls: int, failures: int, recalled: int) -> None:
-        """Note what a loop did that told nothing while it ran."""
-        stats = self.stats
+    def run_plainly(self) -> None:
+        """Begin where nothing is told of single calls: figures come `so_far`."""
+        self.begin()
+        if self._listener is not None:
+            self.pulse.start()
+
+    def so_far(self, calls: int, failures: int, recalled: int) -> None:
+        """Note how many calls there were, how many failed, and how many were found stored."""
+        stats, seconds = self.stats, self.elapsed()
         stats.calls, stats.failures, stats.recalled = calls, failures, recalled
         stats.batches = self.dispatched_batches = calls - recalled
-        stats.work_seconds = self.elapsed()
+        stats.work_seconds = seconds
+        stats.worker_seconds = {"caller": seconds}
         self.dispatched_calls = calls
+        if self.pulse.due:
+            self.pulse.due = False
+            if self._listener is not None:
+                self._listener(self._event("advanced"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 from jobspan.calls import Batch, Call, CallContext, is_recallable
 from jobspan.outcomes import Failure, Outcome
@@ -16,11 +16,19 @@ from jobspan.scheduling.supply import recall
 from jobspan.worker.context import run_in
 from jobspan.worker.run import failure_of
 
-__all__ = ["plain_loop", "watched_loop"]
+__all__ = ["Due", "plain_loop", "watched_loop"]
 
 
-def plain_loop(calls: Iterable[Call], ran: Callable[[int, int, int], None]) -> Iterator[Any]:
-    """Yield the result of each call, with nothing else to do: no policy, nobody watching.
+class Due(Protocol):
+    """Says whether somebody wants to know how far a loop is."""
+
+    due: bool
+
+
+def plain_loop(
+    calls: Iterable[Call], pulse: Due, so_far: Callable[[int, int, int], None]
+) -> Iterator[Any]:
+    """Yield the result of each call, with nothing else to do: no policy, no word of single calls.
 
     As in a worker, context variables that a call sets are seen by nobody else.
 
@@ -28,27 +36,31 @@ def plain_loop(calls: Iterable[Call], ran: Callable[[int, int, int], None]) -> I
     ----------
     calls : iterable of Call
         Read one at a time, each run before the next is read.
-    ran : callable
-        Told at the end how many calls there were, how many failed, how many were found stored.
+    pulse : Due
+        Looked at after every call.
+    so_far : callable
+        Told, when it is due and at the end, how many calls there were, how many of them failed,
+        and how many were found stored.
     """
     untouched = copy_context()
     here = untouched.copy()
     done = failures = recalled = 0
-    last: object = None
-    stores = False
+    ordinary: object = None
     try:
         for function, args, kwargs in calls:
-            if function is not last:
-                last, stores = function, is_recallable(function)
             done += 1
-            if stores:
-                looked_up = [(function, args, kwargs)]
-                found = recall(looked_up)
-                if found:
-                    recalled += 1
-                    yield found[0]
-                    continue
-                function, args, kwargs = looked_up[0]  # noqa: PLW2901 - it need not look again
+            if function is not ordinary:
+                if not is_recallable(function):
+                    ordinary = function
+                else:
+                    looked_up = [(function, args, kwargs)]
+                    if found := recall(looked_up):
+                        recalled += 1
+                        if pulse.due:
+                            so_far(done, failures, recalled)
+                        yield found[0]
+                        continue
+                    function, args, kwargs = looked_up[0]  # noqa: PLW2901 - it need not look again
             try:
                 result = here.run(function, *args, **kwargs)
             except BaseException:
@@ -60,9 +72,11 @@ def plain_loop(calls: Iterable[Call], ran: Callable[[int, int, int], None]) -> I
                 touched = True
             if touched:
                 here = untouched.copy()
+            if pulse.due:
+                so_far(done, failures, recalled)
             yield result
     finally:
-        ran(done, failures, recalled)
+        so_far(done, failures, recalled)
 
 
 def watched_loop(

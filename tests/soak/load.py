@@ -28,6 +28,7 @@ import numpy as np
 from tests.busyness import busyness
 from tests.faults.leftovers import GONE_SECONDS, MARK, left
 from tests.soak.counting import Sample, Verdict
+from tests.soak.idle_connections import close_idle_connections
 from tests.soak.work import WORKS, dies_once, plain, reduced, same, stops_once
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config
@@ -107,6 +108,7 @@ def soak(backend: str, seconds: float, seed: int) -> Verdict:
             begin = time.monotonic()  # a cluster has started
             while (passed := time.monotonic() - begin) < seconds or verdict.rounds < FEWEST_ROUNDS:
                 if not verdict.samples or passed - verdict.samples[-1].seconds > seconds / 80:
+                    close_idle_connections()
                     verdict.samples.append(Sample.taken(passed))
                     print(json.dumps(asdict(verdict.samples[-1])), flush=True)
                 verdict.busiest = max(verdict.busiest, busyness())

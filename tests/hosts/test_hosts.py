@@ -8,7 +8,7 @@ import pytest
 from clusters import DaskCluster, RayCluster
 from network import Network, reason_why_not
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)  # on a busy machine: what waits has limits of its own
 
 
 @pytest.fixture(scope="session")

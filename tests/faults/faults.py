@@ -194,20 +194,20 @@ FAULTS: dict[str, FaultSpec] = {
         take_all_memory,
         always=True,
         errors=("MemoryError",),
-        backends=("processes", "dask"),
+        backends=ALL,
     ),
     "descriptors used up in a call": FaultSpec(
         "a call opens files until none can be opened",
         open_all,
         always=True,
         errors=("OSError",),
-        backends=("processes", "dask"),
+        backends=CLUSTERS,
     ),
     "few descriptors": FaultSpec(
         "the program may open 128 files, and shares 100 arrays",
         limits={"RLIMIT_NOFILE": 128},
         scene="arrays",
-        backends=("threads", "processes"),
+        backends=("threads", "processes", "dask"),
         stores=("none", "disk"),
     ),
     "shared memory full": FaultSpec(
@@ -226,7 +226,7 @@ FAULTS: dict[str, FaultSpec] = {
         "the cache's disk holds a megabyte",
         mounts=("CACHE",),
         scene="arrays",
-        backends=("threads", "processes", "dask"),
+        backends=("sequential", *ALL),
         stores=("disk",),
     ),
     "temporary disk full": FaultSpec(
@@ -259,7 +259,7 @@ FAULTS: dict[str, FaultSpec] = {
     "torn entries": FaultSpec(
         "entries were cut off when a machine lost its power",
         scene="torn",
-        backends=("threads", "processes"),
+        backends=("sequential", *ALL),
         stores=("disk", "s3"),
     ),
     "writer killed": FaultSpec(
@@ -268,9 +268,7 @@ FAULTS: dict[str, FaultSpec] = {
         backends=("threads", "processes"),
         stores=("disk", "s3"),
     ),
-    "fork, the child exits": FaultSpec(
-        "a call forks", fork_and_exit, always=True, backends=("threads", "processes", "dask")
-    ),
+    "fork, the child exits": FaultSpec("a call forks", fork_and_exit, always=True, backends=ALL),
     "fork, the child falls through": FaultSpec(
         "a call forks, and the child leaves it by an exception",
         fork_and_fall_through,
@@ -298,43 +296,43 @@ FAULTS: dict[str, FaultSpec] = {
         "Ctrl-C at random moments",
         scene="interrupted",
         errors=("KeyboardInterrupt",),
-        backends=ALL,
+        backends=("sequential", *ALL),
         stores=("none", "disk"),
     ),
     "store 500": FaultSpec(
         "the store answers 500 eight times",
         proxy=({"kind": "error", "times": 8},),
-        backends=("threads", "processes", "dask"),
+        backends=("sequential", *ALL),
         stores=("s3",),
     ),
     "store 503": FaultSpec(
         "the store answers 503 eight times",
         proxy=({"kind": "unavailable", "times": 8},),
-        backends=("threads", "processes", "dask"),
+        backends=ALL,
         stores=("s3",),
     ),
     "store 503 for ever": FaultSpec(
         "the store answers 503 from now on",
         proxy=({"kind": "unavailable", "times": 10**9},),
-        backends=("threads", "processes"),
+        backends=ALL,
         stores=("s3",),
     ),
     "store slow": FaultSpec(
         "each answer takes 300 ms",
         latency=0.3,
-        backends=("threads", "processes"),
+        backends=ALL,
         stores=("s3",),
     ),
     "store silent": FaultSpec(
         "six requests are never answered",
         proxy=({"kind": "silence", "times": 6},),
-        backends=("threads", "processes"),
+        backends=ALL,
         stores=("s3",),
     ),
     "lost answers": FaultSpec(
         "ten writes are done and not answered",
         proxy=({"kind": "lost answer", "times": 10, "method": "PUT"},),
-        backends=("threads", "processes", "dask"),
+        backends=ALL,
         stores=("s3",),
     ),
     "torn answers": FaultSpec(

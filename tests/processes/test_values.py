@@ -264,3 +264,25 @@ def test_every_call_of_a_function_that_no_worker_can_read_says_why(batch_size):
     assert reasons == {
         "the function cannot be unpickled in a worker: ImportError: no module named secret_sauce"
     }
+
+
+def note(shared, queue, index):
+    shared[index] = os.getpid()
+    queue.put(index)
+    return shared
+
+
+def test_what_a_manager_of_multiprocessing_holds_is_reached_from_workers():
+    import multiprocessing
+
+    with multiprocessing.Manager() as manager:
+        shared, queue = manager.dict(), manager.Queue()
+        calls = (delayed(note)(shared, queue, index) for index in range(6))
+        returned = Parallel(n_jobs=2)(calls)
+        assert sorted(queue.get(timeout=10) for _ in range(6)) == list(range(6))
+        assert set(shared) == set(range(6))
+        assert os.getpid() not in shared.values()
+        assert dict(returned[0]) == dict(shared)
+        set_up = {"initializer": note, "initargs": (shared, queue, "first")}
+        Parallel(n_jobs=2, **set_up)(delayed(abs)(index) for index in range(6))
+        assert "first" in shared

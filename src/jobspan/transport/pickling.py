@@ -43,6 +43,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             reduced = _reduce_memmap(obj)
             if reduced is not None:
                 return reduced
+        managers = sys.modules.get("multiprocessing.managers")
+        if managers is not None and isinstance(obj, managers.BaseProxy):
+            return _reduce_proxy(obj)
         return super().reducer_override(obj)
 
 
@@ -157,6 +160,19 @@ def _open_memmap(*arguments: Any) -> Any:
     import numpy as np
 
     return np.memmap(*arguments)
+
+
+def _reduce_proxy(proxy: Any) -> Any:
+    """Reduce what stands for an object of multiprocessing's manager.
+
+    The manager's key goes along: multiprocessing hands it to its own children only.
+    """
+    reduced = proxy.__reduce__()
+    match reduced:
+        case (rebuild, (kind, token, serializer, dict() as options)):
+            options = {**options, "authkey": bytes(proxy._authkey)}
+            return rebuild, (kind, token, serializer, options)
+    return reduced
 
 
 # --- what travels by value -------------------------------------------------------------------

@@ -420,3 +420,34 @@ def test_the_same_lines_are_printed(tmp_path, verbose):
         told(library, tmp_path / library.__name__, verbose) for library in (joblib, jobspan)
     )
     assert ours == theirs
+
+
+def test_a_new_cache_is_kept_out_of_git(library, tmp_path):
+    memory = library.Memory(tmp_path / "new" / "cache", verbose=0)
+    assert memory.cache(double)(2) == 4
+    ignored = (tmp_path / "new" / "cache" / ".gitignore").read_text()
+    assert "*" in ignored.splitlines()
+    (tmp_path / "new" / "cache" / ".gitignore").write_text("mine")
+    memory = library.Memory(tmp_path / "new" / "cache", verbose=0)
+    memory.cache(double)(3)
+    memory.clear(warn=False)
+    assert (tmp_path / "new" / "cache" / ".gitignore").read_text() == "mine"
+
+
+def test_a_folder_that_holds_other_things_is_not_kept_out_of_git(tmp_path):
+    """joblib keeps it out: what was in such a folder would be missing from commits."""
+    (tmp_path / "code.py").write_text("")
+    assert jobspan.Memory(tmp_path, verbose=0).cache(double)(2) == 4
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_a_cache_that_is_only_read_makes_no_folder(tmp_path):
+    memory = jobspan.Memory(tmp_path / "cache", verbose=0, mode="ro")
+    assert memory.cache(double)(2) == 4
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_place_of_a_cache_can_be_asked_for(memory, tmp_path):
+    function = memory.cache(double)
+    for one in (memory, function, function.call_and_shelve(1)):
+        assert str(one.store_backend.location).startswith(str(tmp_path / "cache"))

@@ -115,6 +115,11 @@ class JoblibStyleStore:
         """Where the store is."""
         return self._location
 
+    @property
+    def location(self) -> str:
+        """The same, under joblib's name for it."""
+        return self._location
+
     def _folder(self, name: str) -> str:
         return os.path.join(self._location, *name.split("/"))  # noqa: PTH118 - its own paths
 

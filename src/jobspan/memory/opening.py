@@ -18,6 +18,7 @@ from jobspan.memory.joblib_store import JoblibStyleStore, open_registered
 from jobspan.memory.recall import Cache
 from jobspan.memory.single_flight import Flight
 from jobspan.store import ObjectStore, open_store
+from jobspan.store.local import LocalStore
 
 __all__ = ["open_cache", "read_bytes", "read_expires", "read_flight"]
 
@@ -59,14 +60,13 @@ def open_cache(
     entry_format = EntryFormat(chosen, compression, signer, safe, by_type)
     if location is None:
         return None
-    return Cache(
-        _open_location(location, backend, options or {}),
-        None if local_tier is None else _open_tier(local_tier),
-        entry_format,
-        # Who can only verify would write what others refuse, over what they accept.
-        mode == "rw" and (signer is None or signer.can_sign),
-        mmap_mode,
-    )
+    store = _open_location(location, backend, options or {})
+    # Who can only verify would write what others refuse, over what they accept.
+    writable = mode == "rw" and (signer is None or signer.can_sign)
+    if writable and isinstance(store, LocalStore):
+        store.keep_out_of_git()
+    tier = None if local_tier is None else _open_tier(local_tier)
+    return Cache(store, tier, entry_format, writable, mmap_mode)
 
 
 def _open_location(location: Any, backend: str, options: Mapping[str, Any]) -> ObjectStore:

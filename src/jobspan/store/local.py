@@ -38,6 +38,7 @@ from jobspan.store.protocol import Data, ObjectInfo, Token
 __all__ = ["LocalStore"]
 
 _OWN_FOLDER = RESERVED_PREFIX + "store"
+_GIT_IGNORE = ".gitignore"
 _LOCK_FILES = 64
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -96,6 +97,20 @@ class LocalStore:
     def url(self) -> str:
         """The folder as a ``file://`` URL."""
         return Path(self._root).as_uri()
+
+    @property
+    def location(self) -> str:
+        """The folder as a path, under joblib's name for it."""
+        return self._root
+
+    def keep_out_of_git(self) -> None:
+        """Make the folder, where it is not there yet, with a file that tells git to ignore it."""
+        try:
+            os.makedirs(self._root)
+            with open(os.path.join(self._root, _GIT_IGNORE), "x") as file:
+                file.write("# Made by jobspan: a cache is no part of what git keeps.\n*\n")
+        except OSError:
+            return  # it is there, or cannot be made: whoever writes into it will be told
 
     @property
     def conditional(self) -> bool:
@@ -283,6 +298,8 @@ class LocalStore:
                 for entry in entries:
                     part = unquote(entry.name) if ON_WINDOWS else entry.name
                     if not part.startswith(start) or part.startswith(RESERVED_PREFIX):
+                        continue
+                    if part == _GIT_IGNORE and not folder:
                         continue
                     if entry.is_dir():
                         pending.append((folder + part + "/", ""))

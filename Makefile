@@ -73,7 +73,7 @@ hosts: $(STAMP) namespaces
 	$(RUN) -m pytest tests/hosts -m "soak or not soak" $(ARGS)
 
 sklearn: $(STAMP)
-	$(RUN) tests/sklearn/compare.py $(ONLY)
+	$(RUN) -m tests.sklearn.compare $(ONLY)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

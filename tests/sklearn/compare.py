@@ -2,26 +2,19 @@
 
 Both run at the same time, so that whatever else the machine does slows both.
 
-``python tests/sklearn/compare.py [words]``: the modules of scikit-learn that call joblib, or those
+``python -m tests.sklearn.compare [words]``: the modules of scikit-learn that call joblib, or those
 whose path holds one of the words. Ends with 1 where jobspan fails a test that joblib passes.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import subprocess
 import sys
-import tempfile
-import time
-import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
-HERE = Path(__file__).parent
-STAND_IN = HERE / "standin"
+from tests.standin import running
+from tests.standin.running import Run
+
 MODULES = [
     "utils/tests/test_parallel.py",
     "model_selection/tests/test_search.py",
@@ -45,69 +38,10 @@ DIFFERENT = {
 """Tests that state what jobspan does otherwise on purpose."""
 
 
-@dataclass
-class Run:
-    """What one run of the tests gave."""
-
-    passed: set[str] = field(default_factory=set)
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    elapsed: float = 0.0
-
-    def add(self, other: Run) -> None:
-        """Take another run in."""
-        self.passed |= other.passed
-        self.failed |= other.failed
-        self.seconds += other.seconds
-        self.elapsed += other.elapsed
-
-
-def scikit_learn() -> Path:
-    """Return where scikit-learn is installed."""
-    spec = importlib.util.find_spec("sklearn")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
 def run(modules: list[str], *, stand_in: bool, words: str = "", limit: float = 1800) -> Run:
     """Run scikit-learn's tests of some modules in an interpreter of their own."""
-    root = scikit_learn()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("JOBSPAN_")}
-    if stand_in:
-        environment["PYTHONPATH"] = str(STAND_IN)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=short", f"--junitxml={report}"]
-        # The folder of site-packages must not come before the stand-in.
-        command += ["--import-mode=append", "-p", "no:cacheprovider", "-p", "no:randomly"]
-        command += ["-c", os.devnull, f"--rootdir={root}", "-k", words]
-        command += [str(root / module) for module in modules]
-        begin = time.perf_counter()
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
-        )
-        elapsed = time.perf_counter() - begin
-        if not report.exists():
-            raise RuntimeError(done.stdout + done.stderr)
-        found = Run(elapsed=elapsed)
-        for case in ET.parse(report).iter("testcase"):
-            name = f"{case.get('classname')}::{case.get('name')}"
-            found.seconds += float(case.get("time") or 0)
-            problem = case.find("failure")
-            if problem is None:
-                problem = case.find("error")
-            if problem is not None:
-                found.failed[name] = problem.text or ""
-            elif case.find("skipped") is None:
-                found.passed.add(name)
-    return found
+    root = running.installed("sklearn")
+    return running.run(root, modules, stand_in=stand_in, words=words, limit=limit)
 
 
 def worse(theirs: Run, ours: Run) -> dict[str, str]:
@@ -132,18 +66,10 @@ def main() -> int:
             theirs, ours = [one.result() for one in running]
         all_theirs.add(theirs)
         all_ours.add(ours)
-        print(
-            f"{module:52} {len(theirs.passed):5} {theirs.elapsed:8.1f} s "
-            f"{len(ours.passed):5} {ours.elapsed:8.1f} s {ours.elapsed / theirs.elapsed:6.2f}",
-            flush=True,
-        )
+        print(running.side_by_side(module, theirs, ours), flush=True)
         for name, text in worse(theirs, ours).items():
             print(f"FAILED {name}\n{text[-1500:]}", flush=True)
-    print(
-        f"{'all':52} {len(all_theirs.passed):5} {all_theirs.elapsed:8.1f} s "
-        f"{len(all_ours.passed):5} {all_ours.elapsed:8.1f} s "
-        f"{all_ours.elapsed / all_theirs.elapsed:6.2f}"
-    )
+    print(running.side_by_side("all", all_theirs, all_ours))
     problems = worse(all_theirs, all_ours)
     print(f"{len(problems)} tests fail with jobspan that pass with joblib")
     for name, reason in DIFFERENT.items():

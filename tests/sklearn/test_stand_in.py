@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-HERE = Path(__file__).parent
-
-
-def _comparison() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare", HERE / "compare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["compare"] = module  # dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
-
-
-compare = _comparison()
+from tests.sklearn import compare
+from tests.standin import running
 
 QUICK = "parallel or backend or pre_dispatch or n_jobs or 2d_array or pickle"
 """What the default suite runs of some modules: what calls joblib most directly."""
@@ -38,7 +22,7 @@ def test_scikit_learns_tests_pass() -> None:
     ]
     found = compare.run(modules, stand_in=True, words=QUICK, limit=110)
     assert len(found.passed) > 20
-    assert not compare.worse(compare.Run(), found)
+    assert not compare.worse(running.Run(), found)
 
 
 @pytest.mark.soak
@@ -60,7 +44,7 @@ def test_the_stand_in_is_jobspan() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(HERE / "standin")},
+        env={"PYTHONPATH": str(running.HERE)},
         capture_output=True,
         text=True,
         timeout=60,

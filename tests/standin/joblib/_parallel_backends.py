@@ -5,6 +5,8 @@ from jobspan.backends.processes import ProcessBackend
 from jobspan.backends.sequential import SequentialBackend  # noqa: F401
 from jobspan.backends.threads import ThreadBackend as ThreadingBackend  # noqa: F401
 
+from ._rest import rest_of
+
 
 class LokyBackend(ProcessBackend):
     """The processes backend with joblib's hook, which tests override to count calls."""
@@ -19,3 +21,10 @@ class LokyBackend(ProcessBackend):
     def open(self, plan):
         self.start_call()
         return super().open(plan)
+
+
+class MultiprocessingBackend(ProcessBackend):
+    """The processes backend under its other name."""
+
+
+__getattr__ = rest_of("_parallel_backends")

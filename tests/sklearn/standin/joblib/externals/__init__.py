@@ -1,1 +1,0 @@
-"""joblib.externals: what joblib brings along."""

@@ -1,9 +1,0 @@
-"""joblib.memory."""
-
-from jobspan import (  # noqa: F401
-    MemorizedFunc,
-    MemorizedResult,
-    Memory,
-    expires_after,
-    register_store_backend,
-)

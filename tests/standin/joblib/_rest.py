@@ -1,0 +1,41 @@
+"""What jobspan has no counterpart of, taken from the joblib that is installed, where it may be."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ITSELF = "joblib_itself"
+
+
+def folders() -> list[str]:
+    """Return where the rest of the package is."""
+    if os.environ.get("STAND_IN_REST") != "1":
+        return []
+    elsewhere = [path for path in sys.path if Path(path or ".").resolve() != HERE.parent]
+    found = PathFinder.find_spec("joblib", elsewhere)
+    return [] if found is None else list(found.submodule_search_locations or ())
+
+
+def rest_of(module: str):
+    """Return the ``__getattr__`` of a module: names that it has not are the installed joblib's."""
+
+    def found(name: str):
+        where = folders()
+        if name.startswith("__") or not where:
+            raise AttributeError(f"module 'joblib.{module}' has no attribute {name!r}")
+        if ITSELF not in sys.modules:
+            origin = Path(where[0], "__init__.py")
+            spec = importlib.util.spec_from_file_location(
+                ITSELF, origin, submodule_search_locations=where
+            )
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules[ITSELF] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[ITSELF])
+        return getattr(importlib.import_module(f"{ITSELF}.{module}"), name)
+
+    return found

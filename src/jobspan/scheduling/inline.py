@@ -53,7 +53,7 @@ def plain_loop(
                 if not is_recallable(function):
                     ordinary = function
                 else:
-                    looked_up = [(function, args, kwargs)]
+                    looked_up: list[Call] = [(function, args, kwargs)]
                     if found := recall(looked_up):
                         recalled += 1
                         if pulse.due:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import joblib
@@ -53,3 +54,30 @@ def test_every_line_of_several_workers_has_a_form_of_joblibs(
         head, text = line.split(": ", 1)
         assert head == "[Parallel(n_jobs=2)]"
         assert any(re.fullmatch(form, text) for form in FORMS), line
+
+
+def doze(i: int) -> int:
+    time.sleep(0.002 + 0.0005 * (i % 3))
+    return i
+
+
+@pytest.mark.parametrize("verbose", [1, 5, 10, 11, 60])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_cadence_of_several_workers_is_joblibs(
+    capsys: pytest.CaptureFixture[str], verbose: int, known: bool
+) -> None:
+    """But for the last few lines: whether the end was seen by then is a matter of microseconds."""
+    count, last = 80, 70
+
+    def cadence(library: Any) -> list[str]:
+        calls = [joblib.delayed(doze)(i) for i in range(count)]
+        arguments = {"n_jobs": 2, "backend": "threading", "verbose": verbose}
+        streams = said(library, capsys, calls if known else iter(calls), **arguments)
+        lines = "".join(streams).splitlines()
+        done = [re.search(r"Done +(\d+)", line) for line in lines]
+        assert lines[-1].endswith("finished")
+        return [
+            line for line, at in zip(lines, done, strict=True) if at and int(at.group(1)) <= last
+        ]
+
+    assert cadence(jobspan) == cadence(joblib)

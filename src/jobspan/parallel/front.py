@@ -213,7 +213,7 @@ max_pending, propagate, report
         if self._lines is None:
             return
         line = self._lines.line(
-            batches=self.n_dispatched_batches,
+            batches=self.stats.batches,
             completed=self.n_completed_tasks,
             total=self._tracker.total,
             elapsed=self._tracker.elapsed(),
@@ -352,7 +352,7 @@ max_pending, propagate, report
         n_jobs = backend.effective_n_jobs(self.n_jobs)
         self._lines = None
         if self.verbose:
-            ahead = read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
+            ahead = 1 if n_jobs == 1 else read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
             self._lines = ProgressLines(self.verbose, self.n_tasks, ahead)
         overridden = type(self).print_progress is not Parallel.print_progress
         self._tracker = Tracker(

@@ -38,7 +38,7 @@ class ProgressLines:
     total : int or None
         How many calls there are, where it is known.
     pre_dispatched : int
-        How many calls were dispatched before the first result.
+        How many batches joblib would dispatch before the first result; then one for each that ends.
     """
 
     def __init__(self, verbose: int, total: int | None, pre_dispatched: int) -> None:
@@ -54,7 +54,7 @@ class ProgressLines:
         Parameters
         ----------
         batches : int
-            Batches dispatched so far.
+            Batches completed so far.
         completed : int
             Calls completed so far.
         total : int or None
@@ -67,7 +67,7 @@ class ProgressLines:
         if total is not None and completed == total:
             return f"Done {completed:{width}d} out of {completed:{width}d} {since} finished"
         if total is None:
-            if self._is_skipped(batches):
+            if self._is_skipped(self._pre_dispatched + batches - 1):
                 return None
             if self._total is not None:
                 return f"Done {completed:{width}d} out of {self._total:{width}d} {since}"
@@ -88,7 +88,7 @@ class ProgressLines:
         """Whether no line is due after so many batches: the gaps grow with the square root."""
         if self._verbose > 10:
             return False
-        if batches == 0:
+        if batches < 1:
             return False
         scale = 0.5 * (11 - self._verbose) ** 2
         return int(sqrt((batches + 1) / scale)) == int(sqrt(batches / scale))

@@ -185,6 +185,24 @@ def test_apply_async_of_older_backends(base: Any) -> None:
     assert Parallel(n_jobs=2, backend=Older())(delayed(abs)(-i) for i in range(9)) == list(range(9))
 
 
+def test_the_backend_is_let_go_whatever_fails_as_a_call_starts() -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[Any]:
+            raise ZeroDivisionError
+
+    def told(event: Any) -> None:
+        raise ZeroDivisionError
+
+    for progress, calls in ((None, Broken()), (told, [delayed(abs)(-1)])):
+        for return_as in ("list", "generator"):
+            backend = backend_class(jobspan.ParallelBackendBase)()
+            parallel = Parallel(n_jobs=2, backend=backend, progress=progress, return_as=return_as)
+            for _ in range(2):
+                with pytest.raises(ZeroDivisionError):
+                    parallel(calls)
+            assert (backend.asked["configure"], backend.asked["terminate"]) == (2, 2)
+
+
 def test_a_backend_that_refuses_to_start_says_so() -> None:
     class NoWorkers:
         def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:

@@ -199,6 +199,10 @@ class Recallable(Protocol):
     function, ``Parallel`` looks them up in bulk, and what is found never travels to a worker.
     """
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the result, computed if need be."""
+        ...
+
     def recall_many(
         self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
     ) -> list[Recalled | Missed | None]:

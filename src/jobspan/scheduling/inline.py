@@ -14,7 +14,7 @@ from jobspan.scheduling.observer import Observer
 from jobspan.scheduling.policy import SchedulingPolicy
 from jobspan.scheduling.supply import recall
 from jobspan.worker.context import run_in
-from jobspan.worker.run import failure_of
+from jobspan.worker.run import UNAWAITED, failure_of, not_awaited
 
 __all__ = ["Due", "plain_loop", "watched_loop"]
 
@@ -63,6 +63,8 @@ def plain_loop(
                     function, args, kwargs = looked_up[0]  # noqa: PLW2901 - it need not look again
             try:
                 result = here.run(function, *args, **kwargs)
+                if result is not None and type(result) in UNAWAITED:
+                    raise not_awaited(result)
             except BaseException:
                 failures += 1
                 raise
@@ -162,6 +164,9 @@ def _run(batch: Batch) -> Outcome:
 def _tried(call: Call) -> tuple[Any, Failure | None]:
     function, args, kwargs = call
     try:
-        return function(*args, **kwargs), None
+        value = function(*args, **kwargs)
+        if type(value) in UNAWAITED:
+            raise not_awaited(value)
+        return value, None
     except Exception as error:  # noqa: BLE001 - settled by the policy
         return None, failure_of(error)

@@ -8,12 +8,16 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextvars import Context, copy_context
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any, NamedTuple, NoReturn
 
 from jobspan.calls import Call
 from jobspan.outcomes import Failure
 
-__all__ = ["Ran", "failure_of", "run_calls"]
+__all__ = ["UNAWAITED", "Ran", "failure_of", "not_awaited", "run_calls"]
+
+UNAWAITED = frozenset({CoroutineType, AsyncGeneratorType})
+"""What no call may return: nobody awaits it, and it cannot travel."""
 
 
 class Ran(NamedTuple):
@@ -27,6 +31,8 @@ class Ran(NamedTuple):
 
 def run_calls(calls: Iterable[Call]) -> Ran:
     """Run calls one after the other; a call that raises leaves a failure, and the next one runs.
+
+    So does one that returns what somebody would have to await.
 
     Context variables that a call sets are not seen by the others, nor by whoever runs the batch.
 
@@ -44,6 +50,11 @@ def run_calls(calls: Iterable[Call]) -> Ran:
         pass
     if os.getpid() != process:
         _end_child(None)
+    if not UNAWAITED.isdisjoint(map(type, values)):
+        for offset, value in enumerate(values):
+            if type(value) in UNAWAITED:
+                failures[offset] = failure_of(not_awaited(value))
+                values[offset] = None
     return Ran(values, failures, started, time.perf_counter() - begin)
 
 
@@ -75,6 +86,21 @@ def _run_some(
         except Exception:  # noqa: BLE001 - values that cannot be compared are others
             return True
     return False
+
+
+def not_awaited(value: Any) -> TypeError:
+    """Return the error of a call that returned a coroutine or an async generator; end that."""
+    name = f"{value.__qualname__}(...)"
+    if isinstance(value, CoroutineType):
+        value.close()  # else Python warns that it was never awaited
+        return TypeError(
+            f"the call returned the coroutine {name}, which nobody would await; call a plain "
+            f"function that returns asyncio.run({name})"
+        )
+    return TypeError(
+        f"the call returned the async generator {name}, which cannot travel back from a worker; "
+        "call a plain function that collects in asyncio.run(...) what it yields, and returns a list"
+    )
 
 
 def _end_child(error: BaseException | None) -> NoReturn:

@@ -269,7 +269,9 @@ class parallel_backend(parallel_config):  # noqa: N801 - joblib's name
         As for `Parallel`.
     n_jobs : int
         As for `Parallel`.
-    inner_max_num_threads, **backend_params
+    inner_max_num_threads : int, optional
+        As for `parallel_config`.
+    **backend_params
         As for `parallel_config`.
 
     Examples

@@ -338,6 +338,15 @@ def test_what_is_no_call(backend: str, wrong: Any) -> None:
             Parallel(n_jobs=2, backend=backend)(given)
 
 
+@pytest.mark.parametrize("backend", ["sequential", "threads"])
+def test_what_is_no_call_among_cached_ones(backend: str, tmp_path: Path) -> None:
+    """Those are looked up many at once, read ahead."""
+    cached = Memory(tmp_path, verbose=0).cache(pow)
+    calls = [*(delayed(cached)(2, x) for x in range(5)), abs]
+    with pytest.raises(TypeError, match="call 5 is builtin_function_or_method"):
+        Parallel(n_jobs=2, backend=backend)(iter(calls))
+
+
 @pytest.mark.parametrize("value", ["0", "1.5", "many"])
 def test_the_number_in_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("JOBSPAN_N_JOBS", value)

@@ -106,14 +106,15 @@ class Supply:
                 return range(first, self.read), calls
         return self._from_queue(size)
 
-    def _take(self, count: int | None) -> tuple[list[Call], bool]:
+    def _take(self, count: int | None, ahead: int = 0) -> tuple[list[Call], bool]:
         """Read so many calls of the user's iterable, or all; refuse what is none.
 
-        Tells, too, whether one of them can tell what it has stored.
+        Tells, too, whether one of them can tell what it has stored. `ahead` calls were read before
+        them and are not counted yet.
         """
         calls = list(self._source if count is None else islice(self._source, count))
         if self._check is not None:
-            return self._check(calls, self.read)
+            return self._check(calls, self.read + ahead)
         return calls, any(is_recallable(function) for function, _, _ in calls)
 
     def _from_queue(self, size: int) -> tuple[Sequence[int], Sequence[Call]]:
@@ -136,7 +137,7 @@ class Supply:
         """Queue calls that were read, but for those whose results are found stored."""
         if recallable and not ended:
             more = max(0, LOOK_AHEAD - len(calls))
-            further, _ = self._take(more)
+            further, _ = self._take(more, len(calls))
             calls += further
             ended = len(further) < more
         first = self.read

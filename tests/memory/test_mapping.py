@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jobspan import Memory
+from jobspan import CacheWarning, Memory
 from jobspan.testing.proxy import Proxy
 
 N = 200_000
@@ -159,6 +159,22 @@ def test_a_large_entry_of_a_bucket_is_read_in_parts_at_once(moto_place, moto_ser
         assert proxy.counts == {"GET": 2}
         assert memory.stats()["bytes_read"] < 40 << 20
         assert len(shelved.get()) == size
+
+
+@pytest.mark.parametrize("at", [5 << 20, 12 << 20, -1])
+def test_a_large_entry_of_a_bucket_is_verified_as_far_as_its_end(moto_place, at):
+    memory = moto_place.memory()
+    make = memory.cache(np.arange)
+    make(3_000_000)
+    store = memory.store_backend
+    (name,) = [info.name for info in store.list()]
+    data = bytearray(store.get(name)[0])
+    data[at] ^= 1
+    store.put(name, data)
+    with pytest.warns(CacheWarning, match="does not match its digest"):
+        assert (make(3_000_000) == np.arange(3_000_000)).all()
+    assert (make(3_000_000) == np.arange(3_000_000)).all()
+    assert (memory.stats()["hits"], memory.stats()["misses"]) == (1, 2)
 
 
 def test_a_map_is_of_pages_that_were_not_read(tmp_path):

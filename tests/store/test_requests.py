@@ -106,6 +106,30 @@ def test_large_object_is_read_in_parallel_ranges(store, proxy):
     assert proxy.most_held == 4  # the first, then the rest together
 
 
+def test_who_watches_a_large_object_sees_it_arrive_from_its_beginning(store):
+    data = bytes(range(251)) * 2**17  # nearly 32 MiB
+    store.put("large", data)
+    store.put("small", b"small")
+    told = []
+
+    class Watch:
+        def __call__(self, content, filled):
+            told.append(filled)
+            assert content[:filled] == data[:filled]
+
+    content, token, watch = store.get_watched("large", Watch)
+    assert (content, token) == store.get("large")
+    assert type(watch) is Watch
+    assert told == sorted(set(told))
+    assert told[0] == 8 * 2**20
+    assert told[-1] == len(content) == len(data)
+    told.clear()
+    assert store.get_watched("small", Watch)[0] == b"small"
+    assert not told
+    with pytest.raises(KeyError):
+        store.get_watched("absent", Watch)
+
+
 class _Interrupted:
     """The requests of another, with something that happens before the second of them."""
 

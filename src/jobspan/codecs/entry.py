@@ -228,7 +228,13 @@ def pack(
     return data
 
 
-def unpack(data: Part, key: str | None = None, *, check: bool = True) -> tuple[Header, list[Part]]:
+def unpack(
+    data: Part,
+    key: str | None = None,
+    *,
+    check: bool = True,
+    digests: tuple[bytes, bytes] | None = None,
+) -> tuple[Header, list[Part]]:
     """Return the header and the parts of an entry, views of `data` where it is large.
 
     Parameters
@@ -239,6 +245,8 @@ def unpack(data: Part, key: str | None = None, *, check: bool = True) -> tuple[H
         The key under which it was found, which it must name.
     check : bool
         Whether the buffers' digest is compared, too; a mapped entry is not read for it.
+    digests : pair of bytes or None
+        Digests of the payload and of the buffers where they were taken of these very bytes.
 
     Raises
     ------
@@ -258,8 +266,9 @@ def unpack(data: Part, key: str | None = None, *, check: bool = True) -> tuple[H
     if position != size:
         what = "truncated" if position > size else "too long"
         raise EntryDamagedError(f"the entry is {what}: {size} bytes, not {position}")
-    if _digest(parts[:1]) != header.payload_digest or (
-        check and len(parts) > 1 and _digest(parts[1:]) != header.buffers_digest
+    payload, buffers = digests or (_digest(parts[:1]), None)
+    if payload != header.payload_digest or (
+        check and len(parts) > 1 and (buffers or _digest(parts[1:])) != header.buffers_digest
     ):
         raise EntryDamagedError("the entry's content does not match its digest")
     return header, parts

@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
+from jobspan.codecs.arriving import Arriving
 from jobspan.codecs.entry import MAGIC, Header, Lease, read_header, unpack
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError
 from jobspan.keys import CallKey
@@ -24,13 +23,17 @@ from jobspan.memory.last_use import DAY, Uses
 from jobspan.memory.naming import EntryPaths, entry_name
 from jobspan.memory.reporting import report
 from jobspan.memory.silence import Silence
-from jobspan.store import BulkDeletes, BulkReads, NameLocks, ObjectInfo, ObjectStore
-from jobspan.store.local_files import open_to_read
+from jobspan.store import (
+    BulkDeletes,
+    BulkReads,
+    NameLocks,
+    ObjectInfo,
+    ObjectStore,
+    WatchedReads,
+)
+from jobspan.store.local_files import MAPPED_BYTES, read_or_map
 
 __all__ = ["Cache", "Counts", "Found"]
-
-MAPPED_BYTES = 1 << 16
-"""Local entries of at least so many bytes are mapped instead of read."""
 
 
 class Found(NamedTuple):
@@ -100,6 +103,7 @@ class Cache:
     counts: Counts = field(default_factory=Counts)
     _paths: EntryPaths | None = field(init=False, default=None, repr=False)
     _tier_paths: EntryPaths | None = field(init=False, default=None, repr=False)
+    _watched: WatchedReads | None = field(init=False, default=None, repr=False)
     locks: NameLocks | None = field(init=False, default=None, repr=False)
     silence: Silence = field(init=False, repr=False)
     _uses: Uses = field(init=False, repr=False)
@@ -107,9 +111,10 @@ class Cache:
     def __post_init__(self) -> None:
         self._paths = EntryPaths.of_store(self.store)
         self._tier_paths = EntryPaths.of_store(self.tier)
-        # Not isinstance: before Python 3.12 it looks at properties, and this one needs a disk.
-        locks: Any = self.store
-        self.locks = locks if hasattr(type(locks), "try_lock") else None
+        # Not isinstance: before Python 3.12 it looks at properties, of which one needs a disk.
+        store: Any = self.store
+        self.locks = store if hasattr(type(store), "try_lock") else None
+        self._watched = store if hasattr(type(store), "get_watched") else None
         self.silence = Silence()
         self._uses = Uses(self.store if self.writable else None, self.tier)
 
@@ -181,7 +186,11 @@ class Cache:
             if store is None:
                 continue
             try:
-                data = None if paths is None else _read_local(paths.of(key), self.mmap_mode)
+                data = (
+                    None
+                    if paths is None
+                    else read_or_map(paths.of(key), writable=self.mmap_mode != "r")
+                )
                 if paths is None:
                     data, _ = store.get(name, 0, MAPPED_BYTES)
                 if data is None:
@@ -225,7 +234,7 @@ class Cache:
 
     def _read(self, store: ObjectStore, paths: EntryPaths | None, key: CallKey) -> Found | None:
         if paths is not None:
-            data = _read_local(paths.of(key), self.mmap_mode)
+            data = read_or_map(paths.of(key), writable=self.mmap_mode != "r")
             if data is None:
                 return None
             found = self._decoded(data, "", key, mapped=type(data) is not bytes)
@@ -233,22 +242,34 @@ class Cache:
                 return found
         # A bucket, or a claim, which counts with its token.
         name = entry_name(key)
+        watched = self._watched if store is self.store else None
+        digests = None
         try:
-            data, token = store.get(name)
+            if watched is not None:
+                data, token, arriving = watched.get_watched(name, Arriving)
+                digests = arriving.digests
+            else:
+                data, token = store.get(name)
         except KeyError:
             return None
-        found = self._decoded(data, token, key)
+        found = self._decoded(data, token, key, digests=digests)
         if store is self.store and _is_entry(found):
             self._fill_tier(name, data)
         return found
 
     def _decoded(
-        self, data: Any, token: str, key: CallKey, *, mapped: bool = False
+        self,
+        data: Any,
+        token: str,
+        key: CallKey,
+        *,
+        mapped: bool = False,
+        digests: tuple[bytes, bytes] | None = None,
     ) -> Found | None:
         try:
             signed = self.format.signer is not None
             check = signed or not mapped or self.mmap_mode is None
-            header, parts = unpack(data, key.digest, check=check)
+            header, parts = unpack(data, key.digest, check=check, digests=digests)
             if signed:
                 self.format.verify(header)
             value = self.format.value(header, parts, writable=not mapped and self.mmap_mode != "r")
@@ -365,21 +386,3 @@ class Cache:
 
 def _is_entry(found: Found | None) -> bool:
     return found is not None and found.header is not None
-
-
-def _read_local(path: str, mmap_mode: str | None) -> Any:
-    """Return the bytes of a local object, its pages where it is large, or None."""
-    try:
-        descriptor = open_to_read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        data = os.read(descriptor, MAPPED_BYTES)
-        if len(data) < MAPPED_BYTES:
-            return data
-        access = mmap.ACCESS_READ if mmap_mode == "r" else mmap.ACCESS_COPY
-        return mmap.mmap(descriptor, 0, access=access)
-    except IsADirectoryError:
-        return None
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from jobspan.store.protocol import (
     Sweeps,
     Token,
     Touches,
+    WatchedReads,
 )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Sweeps",
     "Token",
     "Touches",
+    "WatchedReads",
     "open_store",
     "register_store",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 import time
+from typing import Any
 
 from jobspan.descriptors import opened
 from jobspan.errors import StoreError
@@ -12,10 +14,12 @@ from jobspan.store.names import RESERVED_PREFIX
 from jobspan.store.protocol import Data, Token
 
 __all__ = [
+    "MAPPED_BYTES",
     "ON_WINDOWS",
     "TEMPORARY",
     "link_new",
     "open_to_read",
+    "read_or_map",
     "remove",
     "removed_on_error",
     "replace",
@@ -23,6 +27,9 @@ __all__ = [
     "token_of_facts",
     "write_temporary",
 ]
+
+MAPPED_BYTES = 1 << 16
+"""Files of at least so many bytes are mapped instead of read."""
 
 TEMPORARY = RESERVED_PREFIX + "tmp-"
 """What the names of temporary files begin with."""
@@ -58,6 +65,32 @@ def open_to_read(path: str) -> int:
         except PermissionError:
             pass
     return opened(path, _READ_FLAGS)
+
+
+def read_or_map(path: str, *, writable: bool) -> Any:
+    """Return the bytes of a file, its pages where it has many, None where there is none.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    writable : bool
+        Whether pages can be written to, by us alone.
+    """
+    try:
+        descriptor = open_to_read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = os.read(descriptor, MAPPED_BYTES)
+        if len(data) < MAPPED_BYTES:
+            return data
+        access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
+        return mmap.mmap(descriptor, 0, access=access)
+    except IsADirectoryError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def write_temporary(path: str, data: Data) -> tuple[str, Token]:

@@ -7,15 +7,15 @@ which changes with every write of other bytes.
 
 :class:`ObjectStore` is all that a store must have. What only some stores can do well is a
 protocol of its own (:class:`LocalPaths`, :class:`BulkReads`, :class:`BulkDeletes`,
-:class:`StoreClock`, :class:`Touches`, :class:`Sweeps`); a caller asks with `isinstance` and
-does without where the answer is no.
+:class:`WatchedReads`, :class:`StoreClock`, :class:`Touches`, :class:`Sweeps`); a caller asks with
+`isinstance` and does without where the answer is no.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 __all__ = [
     "BulkDeletes",
@@ -31,6 +31,8 @@ __all__ = [
     "Sweeps",
     "Token",
     "Touches",
+    "Watch",
+    "WatchedReads",
 ]
 
 Token: TypeAlias = str
@@ -159,6 +161,25 @@ class BulkReads(Protocol):
 
         The pairs come in any order, each name once for each time that it was asked for. A failing
         request raises; what has not been taken by then is lost.
+        """
+        ...
+
+
+Watch: TypeAlias = "Callable[[memoryview, int], None]"
+"""Told of an object that arrives: its place in memory, and how many first bytes are there."""
+
+W = TypeVar("W", bound=Watch)
+
+
+@runtime_checkable
+class WatchedReads(Protocol):
+    """A store whose large objects can be worked on while they arrive."""
+
+    def get_watched(self, name: str, begin: Callable[[], W]) -> tuple[Content, Token, W]:
+        """Return the whole of an object, its token, and the watch that has seen it arrive.
+
+        `begin` makes a watch for each attempt at reading; the last one is returned. It is told in
+        the caller's thread, each time of more, in the end of all; of a small object of nothing.
         """
         ...
 

@@ -11,11 +11,12 @@ have to be copied anyhow, and whom to trust is obstore's business. So is everyth
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from datetime import timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import obstore
@@ -28,6 +29,10 @@ _SECONDS = 30.0
 """Without a byte for so long, a request has failed; obstore gives up as late."""
 
 _VALID_FOR = timedelta(minutes=15)
+
+_AT_ONCE = 8
+"""Parts that are received at once. In a network of one's own more would not come sooner, and all
+would end at the same time: nobody could do anything with the first ones meanwhile."""
 
 
 class Receiver:
@@ -48,6 +53,7 @@ class Receiver:
         self._possible = True
         self._process = os.getpid()
         self._idle: list[HTTPConnection] = []
+        self._turns = threading.Semaphore(_AT_ONCE)
 
     def receive(self, part: Range) -> Fetched | None:
         """Read a range to where it is wanted; None: somebody else has to read it.
@@ -69,6 +75,10 @@ class Receiver:
         if url.scheme != "http" or _is_behind_proxy(url.hostname or ""):
             self._possible = False
             return None
+        with self._turns:
+            return self._received(url, part)
+
+    def _received(self, url: SplitResult, part: Range) -> Fetched | None:
         target = f"{url.path}?{url.query}" if url.query else url.path
         while True:
             try:

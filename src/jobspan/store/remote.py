@@ -12,17 +12,19 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from jobspan.errors import StoreError
 from jobspan.store.conditions import probe, send_if, warn_without_conditions
 from jobspan.store.fresh_memory import fresh_memory
 from jobspan.store.locations import Location
 from jobspan.store.names import RESERVED_PREFIX, can_name, check_name, check_prefix
-from jobspan.store.protocol import Content, Data, ObjectInfo, Token
+from jobspan.store.protocol import Content, Data, ObjectInfo, Token, Watch
 from jobspan.store.requests import CHUNK, ObjectChangedError, Range, Requests, RequestsFactory
 
 __all__ = ["RemoteStore"]
+
+W = TypeVar("W", bound=Watch)
 
 _DELETES = 32
 
@@ -107,11 +109,21 @@ class RemoteStore:
 
         One request, unless the object is larger than 8 MiB; the rest is then read in parallel.
         """
+        return self._get(name, start, end, lambda: _unwatched)[:2]
+
+    def get_watched(self, name: str, begin: Callable[[], W]) -> tuple[Content, Token, W]:
+        """Return the whole of an object, its token, and the watch that has seen it arrive."""
+        return self._get(name, 0, None, begin)
+
+    def _get(
+        self, name: str, start: int, end: int | None, begin: Callable[[], W]
+    ) -> tuple[Content, Token, W]:
         key = self._key(name)
         requests = self._open()
         for _ in range(8):
+            watch = begin()
             try:
-                return _read(requests, key, start, end)
+                return *_read(requests, key, start, end, watch), watch
             except ObjectChangedError:
                 continue  # written anew while its parts were read
             except KeyError:
@@ -242,7 +254,13 @@ def _restore(
     return store
 
 
-def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Content, Token]:
+def _unwatched(content: memoryview, filled: int) -> None:
+    pass
+
+
+def _read(
+    requests: Requests, key: str, start: int, end: int | None, watch: Watch
+) -> tuple[Content, Token]:
     stop = start + CHUNK if end is None else min(end, start + CHUNK)
     first = requests.fetch(Range(key, start, stop))
     stop = start + len(first.data)
@@ -254,9 +272,17 @@ def _read(requests: Requests, key: str, start: int, end: int | None) -> tuple[Co
     content[: len(first.data)] = first.data
     ends = ((at, min(at + CHUNK, last)) for at in range(stop, last, CHUNK))
     parts = (Range(key, at, to, first.token, content[at - start : to - start]) for at, to in ends)
+    filled = stop - start
+    ahead: dict[int, int] = {}
+    watch(content, filled)
     for part, fetched in requests.fetch_many(parts):
         if fetched is None or len(fetched.data) != part.end - part.start:
             raise ObjectChangedError
         if fetched.data is not part.into:
             content[part.start - start : part.end - start] = fetched.data
+        ahead[part.start - start] = part.end - start
+        if filled in ahead:
+            while filled in ahead:
+                filled = ahead.pop(filled)
+            watch(content, filled)
     return content, first.token

@@ -23,6 +23,7 @@ class TestDask(BackendConformance):
         from jobspan.backends.dask.connecting import close, start_cluster
 
         client = start_cluster(2, {})
-        cls.options = {"client": client}
+        # On a busy machine it takes long until a worker that died is there again.
+        cls.options = {"client": client, "connect_timeout": 60}
         yield
         close(client, own_cluster=True)

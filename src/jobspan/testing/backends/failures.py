@@ -15,6 +15,8 @@ from jobspan.outcomes import FailureKind
 from jobspan.testing.backends.suite import BackendTests
 from jobspan.testing.backends.work import (
     UserError,
+    answer,
+    answers,
     die,
     fail_at,
     log_and_fail,
@@ -83,6 +85,19 @@ class Failures(BackendTests):
             )
         assert caught.value.code == 3
 
+    def test_not_awaited(self) -> None:
+        """A call that returns a coroutine or an async generator fails, and says what to do."""
+        calls: list[Any] = [delayed(lambda: answer(1))(), delayed(lambda: answers(2))()]
+        calls.append(delayed(square)(3))
+        coroutine, generator, value = Parallel(on_error="return")(calls)
+        assert value == 9
+        for failure in (coroutine, generator):
+            assert isinstance(failure.exception, TypeError)
+        assert "asyncio.run(answer(...))" in str(coroutine.exception)
+        assert "async generator answers(...)" in str(generator.exception)
+        with pytest.raises(TypeError, match="the coroutine answer"):
+            Parallel()(calls[::2])
+
     def test_iterable_raises(self) -> None:
         """An exception of the iterable reaches the caller, and leaves all usable."""
 
@@ -110,7 +125,7 @@ class Failures(BackendTests):
         if self.sequential:
             pytest.skip("a sequential call cannot be interrupted: task_timeout has no effect")
         seconds = [0, 30, 0, 0]
-        results = Parallel(task_timeout=1.5, on_error="return")(
+        results = Parallel(task_timeout=2.5, on_error="return")(
             delayed(sleep_and_return)(s if self.can_kill else s / 10, i)
             for i, s in enumerate(seconds)
         )
@@ -123,9 +138,19 @@ class Failures(BackendTests):
         """A worker that dies takes only its own call with it, and is replaced."""
         if not self.can_lose_workers:
             pytest.skip("calls share one process with the caller: what ends one ends all")
-        results = Parallel(on_error="return")(delayed(die)(i, 3) for i in range(10))
+        parallel = Parallel(retries=RetryPolicy(attempts=2, lost_attempts=0), on_error="return")
+        results = parallel(delayed(die)(i, 3) for i in range(10))
         failure = results.pop(3)
         assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
         assert isinstance(failure.exception, WorkerLostError)
-        assert failure.kind is FailureKind.LOST
+        assert (failure.kind, failure.attempts) == (FailureKind.LOST, 1)
         assert Parallel()(delayed(square)(i) for i in range(5)) == [0, 1, 4, 9, 16]
+
+    def test_worker_lost_retried(self, tmp_path: Path) -> None:
+        """``retries=`` counts lost workers apart from what calls raise."""
+        if not self.can_lose_workers:
+            pytest.skip("calls share one process with the caller: what ends one ends all")
+        parallel = Parallel(retries=RetryPolicy(lost_attempts=1, delay=0.01), on_error="return")
+        (failure,) = parallel([delayed(die)(3, 3)])
+        assert failure.kind is FailureKind.LOST
+        assert (failure.attempts, parallel.stats.retries) == (2, 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobspan import Parallel, delayed
+from jobspan import Memory, Parallel, delayed
 from jobspan.testing.backends.suite import BackendTests
 from jobspan.testing.backends.work import fail_at, square
 
@@ -24,6 +25,17 @@ class Telling(BackendTests):
         assert (parallel.stats.calls, parallel.stats.failures) == (10, 1)
         assert parallel.stats.work_seconds >= 0
         assert parallel.stats.elapsed_seconds > 0
+
+    def test_found_stored(self, tmp_path: Path) -> None:
+        """Results of cached functions that are found stored are counted, and not computed again."""
+        cached = Memory(tmp_path, verbose=0).cache(square)
+        parallel = Parallel()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # here all workers of a cluster see the folder
+            assert parallel(delayed(cached)(i) for i in range(3)) == [0, 1, 4]
+            assert parallel.stats.recalled == 0
+            assert parallel(delayed(cached)(i) for i in range(5)) == [0, 1, 4, 9, 16]
+        assert (parallel.stats.calls, parallel.stats.recalled) == (5, 3)
 
     @pytest.mark.parametrize("return_as", ["list", "generator"])
     def test_progress_events(self, return_as: Any) -> None:

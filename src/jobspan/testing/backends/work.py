@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ __all__ = [
     "UnpicklableError",
     "Unreadable",
     "UserError",
+    "answer",
+    "answers",
     "be",
     "calls_of_nothing",
+    "come_after",
     "count_deep",
     "count_nested",
     "die",
@@ -26,6 +29,7 @@ __all__ = [
     "leave_mark",
     "log_and_fail",
     "make_array",
+    "mark_and_return",
     "refuse",
     "sleep_and_return",
     "square",
@@ -113,6 +117,21 @@ def leave_mark(folder: str) -> None:
     (Path(folder) / mark).touch()
 
 
+def mark_and_return(folder: str, value: int) -> int:
+    """Leave a mark that says that this call has run."""
+    (Path(folder) / str(value)).touch()
+    return value
+
+
+def come_after(folder: str, others: int) -> int:
+    """Return 0 when so many others have left their mark, but soon enough in any case."""
+    patience = time.monotonic() + 10
+    while len(list(Path(folder).iterdir())) < others and time.monotonic() < patience:
+        time.sleep(0.01)
+    time.sleep(0.1)  # their results travel
+    return 0
+
+
 def count_nested(n: int) -> int:
     """Add squares that nested calls return."""
     return sum(Parallel(n_jobs=2)(delayed(square)(i) for i in range(n)))
@@ -149,6 +168,16 @@ def die(x: int, bad: int) -> int:
     if x == bad:
         os._exit(3)
     return x
+
+
+async def answer(x: int) -> int:
+    """Be a coroutine function."""
+    return x
+
+
+async def answers(x: int) -> AsyncIterator[int]:
+    """Be an async generator function."""
+    yield x
 
 
 def calls_of_nothing() -> Iterator[None]:

@@ -38,7 +38,8 @@ class ParallelStats:
     worker_seconds : dict of str to float
         Seconds spent in calls, by worker.
     spans : list of Span
-        The batches as they ran, up to the first 100,000.
+        The batches as they ran, up to the first 100,000. One job's calls are timed one by one only
+        where that is needed: for ``report=``, say.
 
     Examples
     --------

@@ -81,19 +81,23 @@ class MissingExtraError(BackendError, ImportError):
     feature : str
         What the user asked for, as a phrase that starts the sentence.
     extra : str
-        Name of the extra of the ``jobspan`` distribution that brings it.
+        Name of the extra of the ``jobspan`` distribution that brings it; empty where none does.
+    hint : str
+        What is said of it where no extra brings it.
     """
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(
-            f"{feature} needs a package that is not installed. "
-            f"Install it with: pip install 'jobspan[{extra}]'"
-        )
+    def __init__(self, feature: str, extra: str, hint: str = "") -> None:
+        if extra:
+            how = f"that is not installed. Install it with: pip install 'jobspan[{extra}]'"
+        else:
+            how = f"that no extra of jobspan brings: {hint}. Install it with pip"
+        super().__init__(f"{feature} needs a package {how}")
         self.feature = feature
         self.extra = extra
+        self.hint = hint
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
-        return type(self), (self.feature, self.extra)
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.feature, self.extra, self.hint)
 
 
 class BackendUnreachableError(BackendError, ConnectionError):

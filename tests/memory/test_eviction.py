@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from jobspan import Memory
@@ -154,11 +155,25 @@ def test_what_is_written_anew_while_others_evict_stays(tmp_path):
         ({"age_limit": timedelta(days=-1)}, "positive"),
         ({"age_limit": 30}, r"timedelta\(days=30\)"),
         ({"policy": "newest"}, "'lru' or 'cost'"),
+        ({"bytes_limit": -1}, "bytes_limit=-1"),
+        ({"bytes_limit": float("nan")}, "bytes_limit=nan"),
+        ({"bytes_limit": True}, "bytes_limit=True"),
+        ({"items_limit": -1}, "items_limit=-1"),
+        ({"items_limit": "3"}, "items_limit='3'"),
+        ({"items_limit": 1.5}, "items_limit=1.5"),
     ],
 )
 def test_bad_limits_are_refused_with_what_to_type(tmp_path, arguments, error):
     with pytest.raises((ValueError, TypeError), match=error):
         Memory(tmp_path, verbose=0).reduce_size(**arguments)
+
+
+def test_limits_may_be_any_numbers_that_joblib_takes(tmp_path):
+    memory = Memory(tmp_path, verbose=0)
+    power = memory.cache(pow)
+    assert [power(2, x) for x in range(3)] == [1, 2, 4]
+    assert memory.reduce_size(bytes_limit=1e9, items_limit=np.int64(2)) == 1
+    assert memory.reduce_size(bytes_limit=np.float64(0)) == 2
 
 
 # --- everybody at once -----------------------------------------------------------------------

@@ -177,6 +177,21 @@ def test_prefetch_fills_the_tier(moto_place, moto_server, tmp_path):
         assert not proxy.counts
 
 
+def test_prefetch_takes_methods_as_they_are_cached(tmp_path):
+    memory = Memory(tmp_path / "cache", local_tier=tmp_path / "tier", verbose=0)
+
+    class Model:
+        def __init__(self, scale):
+            self.scale = scale
+
+        @memory.cache(ignore=["self"], version=1)
+        def triple(self, x):
+            return 3 * x
+
+    assert [Model(x).triple(x) for x in range(3)] == [0, 3, 6]
+    assert memory.prefetch(delayed(Model(9).triple)(x) for x in range(5)) == 3
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 def test_an_ended_run_goes_on_where_it_stopped(tmp_path, how):
     calls = 40

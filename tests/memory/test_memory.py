@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jobspan import CacheWarning, MemorizedResult, Memory, expires_after
-from jobspan.errors import StoreLocationError, UnkeyableError
+from jobspan.errors import StoreError, StoreLocationError, UnkeyableError
 
 
 class Calls(list):
@@ -341,6 +341,43 @@ def test_read_only_mode(tmp_path):
         "failures": 0,
     }
     assert not writer.cache(pow).check_call_in_cache(2, 4)
+
+
+@pytest.mark.parametrize("place", ["local", "moto"], indirect=True)
+def test_read_only_mode_deletes_nothing(place):
+    stored = place.memory().cache(pow)
+    assert stored(2, 3) == 8
+    memory = place.memory(mode="ro")
+    power = memory.cache(pow)
+    for delete in (
+        lambda: power.invalidate(2, 3),
+        power.call_and_shelve(2, 3).clear,
+        lambda: power.clear(warn=False),
+        lambda: memory.clear(warn=False),
+        lambda: memory.reduce_size(items_limit=0),
+    ):
+        with pytest.raises(StoreError, match="mode='rw'"):
+            delete()
+    assert stored.check_call_in_cache(2, 3)
+
+
+def test_a_reference_to_what_could_not_be_stored_holds_the_result(tmp_path):
+    runs = []
+
+    def triple(x):
+        runs.append(x)
+        return 3 * x
+
+    reader = Memory(tmp_path, mode="ro", verbose=0).cache(triple, version=1)
+    shelved = reader.call_and_shelve(2)
+    assert (shelved.get(), runs) == (6, [2])
+    assert pickle.loads(pickle.dumps(shelved)).get() == 6
+
+    async def later(x):
+        return 3 * x
+
+    waiting = Memory(tmp_path, mode="ro", verbose=0).cache(later, version=1)
+    assert asyncio.run(waiting.call_and_shelve(3)).get() == 9
 
 
 def test_names_of_any_kind(memory):

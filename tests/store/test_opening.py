@@ -10,9 +10,11 @@ import sys
 import time
 import traceback
 import warnings
+from pathlib import Path
 
 import pytest
 
+from jobspan import Memory
 from jobspan.errors import (
     MissingExtraError,
     StoreError,
@@ -80,6 +82,35 @@ def test_a_file_is_no_store(tmp_path):
 def test_an_empty_location(location):
     with pytest.raises(StoreLocationError, match="empty"):
         open_store(location)
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "gs://", "az:///x"])
+def test_a_url_without_a_bucket(url):
+    with pytest.raises(StoreLocationError, match=r"names no bucket.*://bucket/prefix"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("location", [Path("s3://bucket/prefix"), "gs:/bucket/prefix"])
+def test_a_url_that_lost_a_slash_is_no_folder(location, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreLocationError, match="://bucket/prefix' as a str"):
+        open_store(location)
+
+
+def test_storage_options_that_are_none(tmp_path):
+    for options in ("key", [("key", "x")]):
+        with pytest.raises(TypeError, match=r"storage_options.*pass a dict"):
+            open_store(tmp_path, storage_options=options)
+        with pytest.raises(TypeError, match=r"storage_options.*pass a dict"):
+            Memory(tmp_path, storage_options=options)
+
+
+def test_a_package_that_no_extra_brings_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
+    with pytest.raises(ImportError, match="paramiko") as raised:
+        open_store("sftp://host/folder")
+    assert "jobspan[" not in str(raised.value)
 
 
 def test_bytes_are_no_location(tmp_path):

@@ -18,7 +18,7 @@ from jobspan.memory.inventory import last_use, survey
 from jobspan.memory.naming import belongs_to_cache, entry_name, function_prefix
 from jobspan.memory.opening import open_cache
 from jobspan.memory.recall import Cache, Found
-from jobspan.memory.result import MemorizedResult, under_joblibs_names
+from jobspan.memory.result import MemorizedResult, NotMemorizedResult, under_joblibs_names
 from jobspan.memory.single_flight import Flight, Turn, turns
 from jobspan.memory.telling import called, ended, loading, signature
 from jobspan.memory.wrapping import Bound, Unlooked, global_name, look_like
@@ -157,8 +157,13 @@ class MemorizedFunc(Logger, Generic[P, R]):
 
     # --- joblib's methods ------------------------------------------------------------------
 
-    def call_and_shelve(self, *args: P.args, **kwargs: P.kwargs) -> MemorizedResult:
-        """Call as usual, but return a small reference to the stored result, not the result."""
+    def call_and_shelve(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> MemorizedResult | NotMemorizedResult:
+        """Call as usual, but return a small reference to the stored result, not the result.
+
+        What could not be stored is kept in the reference.
+        """
         key = self._keys.key(args, kwargs)
         found = self._stored(self.cache.look_at(key))
         if found is None:
@@ -357,9 +362,12 @@ class MemorizedFunc(Logger, Generic[P, R]):
             found = self._stored(self.cache.look_up(key, self._usable))
             if found is not None:
                 return found
-        return Found(value, Header(key.digest, key.function, time.time(), seconds))
+        header = Header(key.digest, key.function, time.time(), seconds)
+        return Found(value, header, stored=published)
 
-    def _shelved(self, key: CallKey, found: Found) -> MemorizedResult:
+    def _shelved(self, key: CallKey, found: Found) -> MemorizedResult | NotMemorizedResult:
+        if not found.stored:
+            return NotMemorizedResult(found.value)
         return MemorizedResult(
             self.cache,
             (key.function, key.digest),

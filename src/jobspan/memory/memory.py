@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from jobspan.calls import Recalled
+from jobspan.calls import Recalled, is_recallable
 from jobspan.codecs.values import Codec
 from jobspan.compatibility import Logger
 from jobspan.memory.async_function import AsyncMemorizedFunc
@@ -24,6 +24,7 @@ from jobspan.memory.opening import (
     read_bytes,
     read_expires,
     read_flight,
+    read_items,
     read_mmap_mode,
 )
 from jobspan.memory.pass_through import AsyncNotMemorizedFunc, NotMemorizedFunc
@@ -63,7 +64,7 @@ class Memory(Logger):
     local_tier : str or path, optional
         A folder in front of a remote store: what is there is not asked for again.
     mode : {"rw", "ro"}
-        ``"ro"``: stored results are used, none is stored.
+        ``"ro"``: stored results are used, none is stored or deleted.
     single_flight : bool
         Whether callers who want the same result, on any host, wait for the one who computes it.
     sign_key : bytes, str or Ed25519 key, optional
@@ -134,7 +135,9 @@ class Memory(Logger):
             backend=backend,
             mmap_mode=mmap_mode,
             compress=compress,
-            options={**self.backend_options, **(storage_options or {})},
+            options=storage_options
+            if not backend_options
+            else {**backend_options, **(storage_options or {})},
             local_tier=local_tier,
             mode=mode,
             sign_key=sign_key,
@@ -285,12 +288,13 @@ class Memory(Logger):
             raise ValueError("age_limit has to be a positive timedelta")
         limits: dict[str, Any] = {
             "bytes_limit": read_bytes(bytes_limit),
-            "items_limit": items_limit,
+            "items_limit": read_items(items_limit),
             "age_limit": age_limit,
         }
         cache = self._cache
         if cache is None or not any(limit is not None for limit in limits.values()):
             return 0
+        cache.refuse_if_read_only()
         if isinstance(cache.store, Sweeps):
             cache.store.sweep()
         if policy == "cost":
@@ -332,7 +336,7 @@ class Memory(Logger):
         waiting: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
         for function, args, kwargs in calls:
             if id(function) not in waiting:
-                cached = function if isinstance(function, MemorizedFunc) else self.cache(function)
+                cached = function if is_recallable(function) else self.cache(function)
                 waiting[id(function)] = (cached, [])
             waiting[id(function)][1].append((args, kwargs))
         found = 0

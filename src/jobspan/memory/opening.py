@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any
 
 from jobspan.codecs.arrow import ArrowCodec
@@ -20,7 +22,7 @@ from jobspan.memory.single_flight import Flight
 from jobspan.store import ObjectStore, open_store
 from jobspan.store.local import LocalStore
 
-__all__ = ["open_cache", "read_bytes", "read_expires", "read_flight"]
+__all__ = ["open_cache", "read_bytes", "read_expires", "read_flight", "read_items"]
 
 _MMAP_MODES = (None, "r", "r+", "w+", "c")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -66,7 +68,7 @@ def open_cache(
     if writable and isinstance(store, LocalStore):
         store.keep_out_of_git()
     tier = None if local_tier is None else _open_tier(local_tier)
-    return Cache(store, tier, entry_format, writable, mmap_mode)
+    return Cache(store, tier, entry_format, writable, mmap_mode, deletes=mode == "rw")
 
 
 def _open_location(location: Any, backend: str, options: Mapping[str, Any]) -> ObjectStore:
@@ -149,7 +151,7 @@ def read_expires(expires: Any) -> float | None:
     return float(seconds)
 
 
-def read_bytes(value: int | str | None) -> int | None:
+def read_bytes(value: Any) -> int | None:
     """Return a number of bytes, given as such or as text such as ``"10G"``.
 
     Examples
@@ -157,11 +159,23 @@ def read_bytes(value: int | str | None) -> int | None:
     >>> read_bytes("1.5K")
     1536
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    try:
-        return int(float(value[:-1]) * _UNITS[value[-1:].upper()])  # type: ignore[index]
-    except (KeyError, ValueError, TypeError):
-        raise ValueError(
-            f"bytes_limit={value!r} is no size; pass bytes, or text such as '10G'"
-        ) from None
+    if value is None:
+        return None
+    size = -1.0
+    if isinstance(value, str):
+        with suppress(KeyError, ValueError):
+            size = float(value[:-1]) * _UNITS[value[-1:].upper()]
+    elif not isinstance(value, bool) and isinstance(value, Real):
+        size = float(value)
+    if not 0 <= size < float("inf"):
+        raise ValueError(f"bytes_limit={value!r} is no size; pass bytes, or text such as '10G'")
+    return int(size)
+
+
+def read_items(value: Any) -> int | None:
+    """Return a number of results."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
+        raise ValueError(f"items_limit={value!r}: pass how many results may stay, 0 or more")
+    return int(value)

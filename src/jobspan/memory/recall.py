@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobspan.codecs.arriving import Arriving
 from jobspan.codecs.entry import MAGIC, Header, Lease, read_header, unpack
-from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError
+from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, StoreError
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim
 from jobspan.memory.format import EntryFormat
@@ -49,12 +49,15 @@ class Found(NamedTuple):
         The object, where it is a claim.
     token : str
         The object's state.
+    stored : bool
+        Whether it stands there at all; False for a result that could not be stored.
     """
 
     value: Any = None
     header: Header | None = None
     data: Any = b""
     token: str = ""
+    stored: bool = True
 
 
 Usable: TypeAlias = "Callable[[Found], bool]"
@@ -89,6 +92,8 @@ class Cache:
         Whether results are stored.
     mmap_mode : str or None
         How arrays of local entries are mapped; None: private and writable.
+    deletes : bool
+        Whether anything is ever deleted.
 
     Notes
     -----
@@ -101,6 +106,7 @@ class Cache:
     writable: bool = True
     mmap_mode: str | None = None
     counts: Counts = field(default_factory=Counts)
+    deletes: bool = True
     _paths: EntryPaths | None = field(init=False, default=None, repr=False)
     _tier_paths: EntryPaths | None = field(init=False, default=None, repr=False)
     _watched: WatchedReads | None = field(init=False, default=None, repr=False)
@@ -258,13 +264,7 @@ class Cache:
         return found
 
     def _decoded(
-        self,
-        data: Any,
-        token: str,
-        key: CallKey,
-        *,
-        mapped: bool = False,
-        digests: tuple[bytes, bytes] | None = None,
+        self, data: Any, token: str, key: CallKey, *, mapped: bool = False, digests: Any = None
     ) -> Found | None:
         try:
             signed = self.format.signer is not None
@@ -345,6 +345,7 @@ class Cache:
 
     def delete(self, objects: Iterable[ObjectInfo]) -> int:
         """Delete objects in the state that was listed, from the tier too; how many there were."""
+        self.refuse_if_read_only()
         states = [(info.name, info.token) for info in objects]
         if self.tier is not None:
             for name, _ in states:
@@ -353,8 +354,17 @@ class Cache:
             return self.store.delete_many(states)
         return sum(self.store.delete(name, token) for name, token in states)
 
+    def refuse_if_read_only(self) -> None:
+        """Raise StoreError where nothing is to be deleted."""
+        if not self.deletes:
+            raise StoreError(
+                f"{self.store.url} was opened with mode='ro', and nothing is deleted there. "
+                "Open it with mode='rw' to delete results"
+            )
+
     def forget(self, key: CallKey) -> bool:
         """Delete the entry of a key, from the tier too; whether there was one."""
+        self.refuse_if_read_only()
         name = entry_name(key)
         here = self.tier is not None and self.tier.delete(name)
         return self.store.delete(name) or here

@@ -171,7 +171,7 @@ class GenericStore:
             try:
                 fs, root = url_to_fs(self._original, **self._options)
             except ImportError as error:
-                raise MissingExtraError(f"a store at {self.url!r} ({error})", "all") from None
+                raise MissingExtraError(f"a store at {self.url!r}", "", str(error)) from None
             except Exception as error:
                 if isinstance(error, ValueError) and "not known" in str(error).lower():
                     raise StoreLocationError(

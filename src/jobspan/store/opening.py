@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from jobspan.errors import StoreLocationError
 from jobspan.registry import Registry
 from jobspan.store.connecting import BUCKETS, Engine, connect
 from jobspan.store.generic import GenericStore
@@ -87,8 +88,15 @@ def open_store(
     """
     if engine not in {"auto", "fsspec", "obstore"}:
         raise ValueError(f"engine={engine!r} is unknown. Pass 'auto', 'fsspec' or 'obstore'")
+    if not isinstance(storage_options, Mapping | None):
+        raise TypeError(
+            f"storage_options is a {type(storage_options).__name__}; pass a dict, such as "
+            "{'key': ..., 'secret': ...}"
+        )
     options = dict(storage_options or {})
     parsed = parse_location(location)
+    if parsed.scheme == "file":
+        _refuse_lost_slash(parsed.prefix)
     if parsed.scheme in _FACTORIES:
         return _FACTORIES.load(parsed.scheme)(parsed, options)
     if parsed.scheme == "file":
@@ -97,8 +105,22 @@ def open_store(
         return MemoryStore("/".join(part for part in (parsed.bucket, parsed.prefix) if part))
     store: RemoteStore | GenericStore
     if parsed.scheme in BUCKETS:
+        if not parsed.bucket:
+            raise StoreLocationError(
+                f"{parsed.url!r} names no bucket. Pass '{parsed.scheme}://bucket/prefix'"
+            )
         store = RemoteStore(parsed, options, partial(connect, engine=engine))
     else:
         store = GenericStore(parsed, options, os.fspath(location))
     store.check()
     return store
+
+
+def _refuse_lost_slash(path: str) -> None:
+    """Refuse what `pathlib.Path` makes of a bucket's URL."""
+    scheme, separator, rest = path.partition(":/")
+    if separator and scheme.lower() in BUCKETS:
+        raise StoreLocationError(
+            f"{path!r} would be a folder. Pass '{scheme}://{rest.lstrip('/')}' as a str: a "
+            "pathlib.Path keeps one slash only"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -11,13 +12,15 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
-from attacks import ATTACKS, LIES, Target
+from attacks import ATTACKS, LIES, Bomb, Target
 from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
 from jobspan.calls import Recalled
 from jobspan.memory import CacheWarning
+from jobspan.memory.format import EntryFormat
 from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 
@@ -80,6 +83,45 @@ def test_a_poisoned_tier(tmp_path):
         assert function(x) == [x, "right"]
     assert bytes(far.get(name)[0]) == honest
     assert not (tmp_path / "mark").exists()
+
+
+def a_list(x):
+    return list(range(x, x + 30_000))
+
+
+def an_array(x):
+    return np.arange(x, x + 30_000)
+
+
+@pytest.mark.parametrize("mmap_mode", [None, "r", "c"])
+@pytest.mark.parametrize("function", [a_list, an_array])
+def test_a_file_that_is_altered_while_it_is_read(function, mmap_mode, tmp_path, monkeypatch):
+    """Somebody waits until the signature is verified, and writes a bomb over the pickle then."""
+    mark = tmp_path / "mark"
+    x = next(numbers)
+    memory = Memory(tmp_path / "cache", verbose=0, sign_key=KEY, mmap_mode=mmap_mode)
+    cached = memory.cache(function)
+    honest = function(x)
+    cached(x)
+    path = Path(memory.store_backend.local_path(entry_name(cached._keys.key((x,), {}))))
+    decoded = EntryFormat.value
+
+    def altered_first(self, header, parts, *, writable):
+        place = path.read_bytes().index(bytes(parts[0][:20]))
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(pickle.dumps(Bomb(str(mark)))[: len(parts[0])])
+            if mmap_mode is None:  # who asks for a map gets what is there
+                file.seek(30_000, os.SEEK_CUR)
+                file.write(bytes(10_000))
+        return decoded(self, header, parts, writable=writable)
+
+    monkeypatch.setattr(EntryFormat, "value", altered_first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = cached(x)
+    assert not mark.exists()
+    assert np.array_equal(found, honest)
 
 
 def test_who_cannot_sign_does_not_vouch_for_what_others_wrote(tmp_path):

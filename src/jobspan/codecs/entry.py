@@ -234,6 +234,7 @@ def unpack(
     *,
     check: bool = True,
     digests: tuple[bytes, bytes] | None = None,
+    settled: bool = True,
 ) -> tuple[Header, list[Part]]:
     """Return the header and the parts of an entry, views of `data` where it is large.
 
@@ -247,6 +248,9 @@ def unpack(
         Whether the buffers' digest is compared, too; a mapped entry is not read for it.
     digests : pair of bytes or None
         Digests of the payload and of the buffers where they were taken of these very bytes.
+    settled : bool
+        Whether `data` stays as it is; else the payload is copied, so that what is decoded is what
+        was compared.
 
     Raises
     ------
@@ -266,6 +270,8 @@ def unpack(
     if position != size:
         what = "truncated" if position > size else "too long"
         raise EntryDamagedError(f"the entry is {what}: {size} bytes, not {position}")
+    if parts and not settled:
+        parts[0] = bytes(parts[0])
     payload, buffers = digests or (_digest(parts[:1]), None)
     if payload != header.payload_digest or (
         check and len(parts) > 1 and (buffers or _digest(parts[1:])) != header.buffers_digest

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
@@ -112,6 +113,7 @@ class Cache:
     _watched: WatchedReads | None = field(init=False, default=None, repr=False)
     locks: NameLocks | None = field(init=False, default=None, repr=False)
     silence: Silence = field(init=False, repr=False)
+    _guarded: bool = field(init=False, default=False, repr=False)
     _uses: Uses = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +124,8 @@ class Cache:
         self.locks = store if hasattr(type(store), "try_lock") else None
         self._watched = store if hasattr(type(store), "get_watched") else None
         self.silence = Silence()
+        # Others may write to the files, also while they are read.
+        self._guarded = self.format.signer is not None or self.format.safe
         self._uses = Uses(self.store if self.writable else None, self.tier)
 
     @property
@@ -240,7 +244,11 @@ class Cache:
 
     def _read(self, store: ObjectStore, paths: EntryPaths | None, key: CallKey) -> Found | None:
         if paths is not None:
-            data = read_or_map(paths.of(key), writable=self.mmap_mode != "r")
+            data = read_or_map(
+                paths.of(key),
+                writable=self.mmap_mode != "r",
+                copied=self._guarded and self.mmap_mode is None,
+            )
             if data is None:
                 return None
             found = self._decoded(data, "", key, mapped=type(data) is not bytes)
@@ -269,7 +277,8 @@ class Cache:
         try:
             signed = self.format.signer is not None
             check = signed or not mapped or self.mmap_mode is None
-            header, parts = unpack(data, key.digest, check=check, digests=digests)
+            settled = not self._guarded or type(data) is not mmap.mmap
+            header, parts = unpack(data, key.digest, check=check, digests=digests, settled=settled)
             if signed:
                 self.format.verify(header)
             value = self.format.value(header, parts, writable=not mapped and self.mmap_mode != "r")

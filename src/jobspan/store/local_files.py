@@ -10,6 +10,7 @@ from typing import Any
 
 from jobspan.descriptors import opened
 from jobspan.errors import StoreError
+from jobspan.store.fresh_memory import fresh_memory
 from jobspan.store.names import RESERVED_PREFIX
 from jobspan.store.protocol import Data, Token
 
@@ -67,7 +68,7 @@ def open_to_read(path: str) -> int:
     return opened(path, _READ_FLAGS)
 
 
-def read_or_map(path: str, *, writable: bool) -> Any:
+def read_or_map(path: str, *, writable: bool, copied: bool = False) -> Any:
     """Return the bytes of a file, its pages where it has many, None where there is none.
 
     Parameters
@@ -76,6 +77,9 @@ def read_or_map(path: str, *, writable: bool) -> Any:
         The file.
     writable : bool
         Whether pages can be written to, by us alone.
+    copied : bool
+        Whether a large file is read, too: pages change with it, even those that are private, until
+        they are written to.
     """
     try:
         descriptor = open_to_read(path)
@@ -85,12 +89,28 @@ def read_or_map(path: str, *, writable: bool) -> Any:
         data = os.read(descriptor, MAPPED_BYTES)
         if len(data) < MAPPED_BYTES:
             return data
+        if copied:
+            return _all_of(descriptor, data)
         access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
         return mmap.mmap(descriptor, 0, access=access)
     except IsADirectoryError:
         return None
     finally:
         os.close(descriptor)
+
+
+def _all_of(descriptor: int, begun: bytes) -> memoryview:
+    """Return the whole content of a file, in memory that nobody else has."""
+    content = fresh_memory(max(os.fstat(descriptor).st_size, len(begun)))
+    filled = len(begun)
+    content[:filled] = begun
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        while filled < len(content):
+            count = file.readinto(content[filled:])
+            if not count:
+                return content[:filled]
+            filled += count
+    return content
 
 
 def write_temporary(path: str, data: Data) -> tuple[str, Token]:

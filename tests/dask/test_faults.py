@@ -332,6 +332,50 @@ def test_nothing_is_left_after_an_error_or_a_closed_generator(
     until(lambda: not deployment.tasks(), 5)
 
 
+def sum_of_squares(x: int, folder: str) -> int:
+    Parallel(n_jobs=2)([delayed(slow_square)(1, 0)])  # the worker has a client now
+    Path(folder, "outer").touch()
+    time.sleep(1.0)  # the scheduler is stopped now
+    return sum(Parallel(n_jobs=2)(delayed(slow_square)(y, 0) for y in range(x)))
+
+
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(15.0, marks=pytest.mark.soak)])
+def test_a_scheduler_that_stands_still_as_a_call_calls(
+    deployment: Any, tmp_path: Path, until: Any, seconds: float
+) -> None:
+    """A worker knows that its cluster is there, however long the scheduler takes to say so."""
+
+    def stand_still() -> None:
+        until(Path(tmp_path, "outer").exists, seconds=60)
+        deployment.scheduler.send_signal(signal.SIGSTOP)
+        time.sleep(1.0 + seconds)
+        deployment.scheduler.send_signal(signal.SIGCONT)
+
+    after(0.0, stand_still)
+    with parallel_config(deployment.url):
+        assert Parallel()([delayed(sum_of_squares)(4, str(tmp_path))]) == [14]
+
+
+def test_a_scheduler_that_does_not_say_which_workers_there_are(deployment: Any) -> None:
+    """Before the first call, and before a later one."""
+    said = pytest.raises(BackendUnreachableError, match=r"has not said after 1\.5 s which workers")
+    with (
+        deployment.client() as client,
+        parallel_config("dask", client=client, connect_timeout=1.5),
+    ):
+        for again in (False, True):
+            if again:
+                assert Parallel(n_jobs=2)([delayed(abs)(-1)]) == [1]
+            deployment.scheduler.send_signal(signal.SIGSTOP)
+            try:
+                with said:
+                    Parallel(n_jobs=2)([delayed(abs)(-1)])
+            finally:
+                deployment.scheduler.send_signal(signal.SIGCONT)
+    with parallel_config(deployment.url):
+        assert Parallel(n_jobs=2)([delayed(abs)(-1)]) == [1]
+
+
 def test_two_clients_on_one_cluster(deployment: Any) -> None:
     results: dict[int, Any] = {}
     array = np.full(300_000, 5.0)

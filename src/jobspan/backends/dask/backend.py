@@ -16,6 +16,7 @@ from jobspan.backends.dask.connecting import (
     distributed,
     scatter,
     start_cluster,
+    threads_of_workers,
     workers_reachable,
 )
 from jobspan.backends.dask.executor import DaskExecutor
@@ -32,6 +33,9 @@ __all__ = ["DaskBackend"]
 CONNECT_SECONDS = 10.0
 """How long a scheduler may take to answer, and a cluster without workers to get one."""
 
+NESTED_SECONDS = 300.0
+"""So long where this process is a worker itself: its cluster is there, and slow if it is silent."""
+
 
 class DaskBackend:
     """Runs calls on a Dask cluster.
@@ -46,9 +50,9 @@ class DaskBackend:
         A live client, which stays open.
     security : distributed.Security, optional
         The certificates for a ``tls://`` address; Dask's own configuration where not given.
-    connect_timeout : float
-        Seconds to wait for the scheduler, and for the first worker; for a cluster that is started
-        here a minute at least.
+    connect_timeout : float, optional
+        Seconds to wait for the scheduler, and for the first worker: 10 where it is not given, for a
+        cluster that is started here a minute at least, and five for that of the task that asks.
     n_workers : int, optional
         Workers of a cluster on this machine; all cores where it is not given.
     cluster_options : mapping, optional
@@ -82,7 +86,7 @@ class DaskBackend:
         *,
         client: Any = None,
         security: Any = None,
-        connect_timeout: float = CONNECT_SECONDS,
+        connect_timeout: float | None = None,
         n_workers: int | None = None,
         cluster_options: Mapping[str, Any] | None = None,
         resources: Mapping[str, float] | None = None,
@@ -100,7 +104,7 @@ class DaskBackend:
         self._address = address or scheduler_host
         self._given = client
         self._security = security
-        self._timeout = wait_for_workers_timeout or connect_timeout
+        self._patience = wait_for_workers_timeout or connect_timeout
         self._n_workers = n_workers
         self._cluster_options = dict(cluster_options or {})
         self._task_options = {
@@ -127,7 +131,7 @@ class DaskBackend:
         """Return how many threads the workers have, or as many of them as were asked for."""
         if n_jobs > 0:
             return n_jobs
-        threads = sum(self._connected().nthreads().values())
+        threads = sum(threads_of_workers(self._connected(), self._timeout).values())
         return jobs_asked_for(n_jobs, available=max(1, threads))
 
     def nested(self, settings: Settings) -> Settings:
@@ -140,7 +144,7 @@ class DaskBackend:
             client = self._connected()
             assert self._content is not None
             if self._direct is None:
-                self._direct = workers_reachable(client)
+                self._direct = workers_reachable(client, self._timeout)
         given = {**self._task_options, **plan.options}
         path = given.pop("performance_report", None)
         report = None if path is None else PerformanceReport(client, path)
@@ -175,6 +179,13 @@ class DaskBackend:
                 content.clear()
             if client is not None and self._owned:
                 close(client, own_cluster=self._own_cluster)
+
+    @property
+    def _timeout(self) -> float:
+        if self._patience is not None:
+            return self._patience
+        own = self._address is None and self._given is None and inside_task()
+        return NESTED_SECONDS if own else CONNECT_SECONDS
 
     def _connected(self) -> Any:
         with self._lock:

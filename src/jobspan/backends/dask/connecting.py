@@ -14,7 +14,15 @@ from jobspan.errors import (
     MissingExtraError,
 )
 
-__all__ = ["close", "connect", "distributed", "scatter", "start_cluster", "workers_reachable"]
+__all__ = [
+    "close",
+    "connect",
+    "distributed",
+    "scatter",
+    "start_cluster",
+    "threads_of_workers",
+    "workers_reachable",
+]
 
 START_SECONDS = 60
 """How long the workers of a cluster on this machine may take to start."""
@@ -154,10 +162,34 @@ def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
     )
 
 
-def workers_reachable(client: Any) -> bool:
-    """Whether workers can be reached from here without the scheduler in between."""
+def threads_of_workers(client: Any, timeout: float) -> dict[str, int]:
+    """Return how many threads each worker has, by its address.
+
+    Raises
+    ------
+    BackendUnreachableError
+        If the scheduler does not say so within `timeout` seconds.
+    """
+    try:
+        threads: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=timeout)
+    except TimeoutError:
+        raise BackendUnreachableError(
+            f"the Dask scheduler has not said after {timeout:g} s which workers there are. Is its "
+            "machine busy? Pass a longer connect_timeout="
+        ) from None
+    return threads
+
+
+def workers_reachable(client: Any, timeout: float) -> bool:
+    """Whether workers can be reached from here without the scheduler in between.
+
+    Raises
+    ------
+    BackendUnreachableError
+        If the scheduler does not say within `timeout` seconds which there are.
+    """
     package = distributed()
-    workers = list(client.nthreads())
+    workers = list(threads_of_workers(client, timeout))
     if not workers:
         return False
 

@@ -164,7 +164,7 @@ class DaskExecutor:
         if self._missing_since is None:
             self._missing_since = now
         waited = now - self._missing_since
-        if running and not self._told and waited > 2 * SLICE_SECONDS:
+        if running and self._arrivals.looked and not self._told and waited > 2 * SLICE_SECONDS:
             self._told = True
             warnings.warn(
                 f"the Dask cluster has no workers{self._options.wanted}; waiting "
@@ -178,6 +178,12 @@ class DaskExecutor:
     def _gone(self, *, running: bool) -> BackendUnreachableError:
         unfinished = len(self._tasks) + len(self._waiting) + len(self._suspects)
         left = f" with {unfinished} batches unfinished" if unfinished else ""
+        if running and not self._arrivals.looked:
+            return BackendUnreachableError(
+                f"the Dask scheduler at {self._options.address(self._client)} has not said after "
+                f"{self._connect_timeout:g} s which workers there are{left}. Is its machine busy? "
+                "Pass a longer connect_timeout="
+            )
         if running:
             return BackendUnreachableError(
                 f"the Dask cluster at {self._options.address(self._client)} has no workers"

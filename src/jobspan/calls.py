@@ -113,7 +113,7 @@ class CallContext:
     variables : tuple of (ContextVar, object)
         The context variables that the user asked to propagate, with their values.
     warning_filters : tuple or None
-        The caller's ``warnings.filters``.
+        The caller's ``warnings.filters``; None: the worker's own hold.
     log_level : int or None
         The level of the caller's root logger.
     import_path : tuple of str or None

@@ -23,12 +23,15 @@ class Capabilities:
         A running call can be stopped.
     in_caller : bool
         Calls run in the thread that asks for completed batches, one after the other.
+    own_warning_filters : bool
+        Workers have warning filters of their own; the caller's do not hold there.
     """
 
     shared_memory: bool = False
     remote: bool = False
     kills_calls: bool = False
     in_caller: bool = False
+    own_warning_filters: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

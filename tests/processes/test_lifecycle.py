@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,21 @@ def test_inside_a_worker_threads_unless_processes_are_asked_for():
     outer = set(Parallel(n_jobs=2)(delayed(process_id)() for _ in range(4)))
     for ids in Parallel(n_jobs=2)(delayed(nested_ids)("processes") for _ in range(2)):
         assert not set(ids) & outer
+
+
+def complain():
+    warnings.warn("as asked", UserWarning, stacklevel=1)
+
+
+def test_the_callers_warning_filters_hold_in_workers_but_under_the_name_of_loky():
+    """joblib's users who name loky know workers whose filters are their own."""
+    calls = [delayed(complain)() for _ in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):  # the same workers serve both names
+            with pytest.raises(UserWarning, match="as asked"):
+                Parallel(n_jobs=2, backend="processes")(calls)
+            assert Parallel(n_jobs=2, backend="loky")(calls) == [None] * 4
 
 
 def test_after_fork_the_child_has_a_pool_of_its_own():

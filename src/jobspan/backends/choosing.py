@@ -26,7 +26,7 @@ for _name, _target in {
     "threads": "jobspan.backends.threads:ThreadBackend",
     "threading": "jobspan.backends.threads:ThreadBackend",
     "processes": "jobspan.backends.processes:ProcessBackend",
-    "loky": "jobspan.backends.processes:ProcessBackend",
+    "loky": "jobspan.backends.processes:LokyBackend",
     "multiprocessing": "jobspan.backends.processes:ProcessBackend",
     "dask": "jobspan.backends.dask:DaskBackend",
     "ray": "jobspan.backends.ray:RayBackend",

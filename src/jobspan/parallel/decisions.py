@@ -133,10 +133,11 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
     limit = values["inner_max_num_threads"]
     if limit is None and not capabilities.remote:
         limit = max(cpu_count() // n_jobs, 1)
+    filters = None if capabilities.own_warning_filters else tuple(warnings.filters)
     return CallContext(
         settings=settings,
         variables=variables,
-        warning_filters=tuple(warnings.filters),
+        warning_filters=filters,
         log_level=_log_level(),
         import_path=None if capabilities.remote else tuple(sys.path),
         directory=None if capabilities.remote else _directory(),

@@ -161,6 +161,7 @@ class _Process:
         self.token = ""
         self.import_path: list[str] = []
         self.filters: list[Any] = []
+        self.own_filters: list[Any] | None = None
 
 
 _process = _Process()
@@ -176,14 +177,17 @@ def prepare_process(context: CallContext) -> None:
     if done.token != context.token:
         done.token = context.token
         done.import_path = list(context.import_path or ())
-        done.filters = list(context.warning_filters or ())
+        if done.own_filters is None:
+            done.own_filters = list(warnings.filters)
+        filters = context.warning_filters
+        done.filters = done.own_filters.copy() if filters is None else list(filters)
         if context.thread_limit is not None:
             limit_threads(context.thread_limit)
     if context.import_path is not None and sys.path != done.import_path:
         sys.path[:] = done.import_path
     if context.directory is not None and _directory() != context.directory:
         os.chdir(context.directory)
-    if context.warning_filters is not None and warnings.filters != done.filters:
+    if warnings.filters != done.filters:
         warnings.filters[:] = done.filters  # type: ignore[index]  # a list, whatever typeshed says
         warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings itself does
     if context.log_level is not None and logging.root.level != context.log_level:

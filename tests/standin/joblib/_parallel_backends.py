@@ -1,15 +1,15 @@
 """joblib's backends by the names that libraries' tests derive from."""
 
 from jobspan import ParallelBackendBase  # noqa: F401
-from jobspan.backends.processes import ProcessBackend
+from jobspan.backends import processes
 from jobspan.backends.sequential import SequentialBackend  # noqa: F401
 from jobspan.backends.threads import ThreadBackend as ThreadingBackend  # noqa: F401
 
 from ._rest import rest_of
 
 
-class LokyBackend(ProcessBackend):
-    """The processes backend with joblib's hook, which tests override to count calls."""
+class LokyBackend(processes.LokyBackend):
+    """The same with joblib's hook, which tests override to count calls."""
 
     def __init__(self, nesting_level=None, **options):
         self.nesting_level = nesting_level
@@ -23,7 +23,7 @@ class LokyBackend(ProcessBackend):
         return super().open(plan)
 
 
-class MultiprocessingBackend(ProcessBackend):
+class MultiprocessingBackend(processes.ProcessBackend):
     """The processes backend under its other name."""
 
 

@@ -11,15 +11,15 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobspan.backends.processes.backend import ProcessBackend
+    from jobspan.backends.processes.backend import LokyBackend, ProcessBackend
 
-__all__ = ["ProcessBackend"]
+__all__ = ["LokyBackend", "ProcessBackend"]
 
 
 def __getattr__(name: str) -> object:
     # Workers import modules of this package and have no use for the backend itself.
-    if name != "ProcessBackend":
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jobspan.backends.processes.backend import ProcessBackend
+    from jobspan.backends.processes import backend
 
-    return ProcessBackend
+    return getattr(backend, name)

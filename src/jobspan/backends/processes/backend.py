@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobspan.ambient import Settings
@@ -16,7 +17,7 @@ from jobspan.plans import Capabilities, Plan
 if TYPE_CHECKING:
     from jobspan.backends.processes.executor import ProcessExecutor
 
-__all__ = ["ProcessBackend"]
+__all__ = ["LokyBackend", "ProcessBackend"]
 
 IDLE_SECONDS = 300.0
 
@@ -90,6 +91,17 @@ class ProcessBackend:
 
     def close(self) -> None:
         """Do nothing: idle workers serve the next call, whoever makes it."""
+
+
+class LokyBackend(ProcessBackend):
+    """The same under joblib's name for it: workers have warning filters of their own.
+
+    Code that names loky was written for workers in which the caller's filters do not hold, as
+    scikit-learn's, which brings to its own calls the filters that they need.
+    """
+
+    name = "loky"
+    capabilities = replace(ProcessBackend.capabilities, own_warning_filters=True)
 
 
 def _idle_seconds(given: float | None) -> float:

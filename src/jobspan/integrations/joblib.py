@@ -32,6 +32,10 @@ __all__ = ["JobspanBackend"]
 NAME = "jobspan"
 """What joblib's users type."""
 
+CLUSTER_TARGET_SECONDS = 0.1
+"""How long an automatic batch should run on a cluster. joblib hands one over when one has come
+back: each is a message of its own to the cluster's scheduler."""
+
 DATA_SETTINGS = ("max_nbytes", "mmap_mode", "temp_folder")
 """What joblib hands to a backend that concerns how data travels."""
 
@@ -193,7 +197,9 @@ class _OneParallel(JobspanBackend):
         shared = self.backend.capabilities.shared_memory
         self._repetitions = None if shared else Repetitions(plan.max_nbytes)
         kind = ThreadedDrive if self.supports_retrieve_callback else Drive
-        self._drive = kind(executor, target_seconds(self.backend))
+        remote = self.backend.capabilities.remote
+        target = CLUSTER_TARGET_SECONDS if remote else target_seconds(self.backend)
+        self._drive = kind(executor, target)
         return workers
 
     def start_call(self) -> None:

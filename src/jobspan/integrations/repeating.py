@@ -1,8 +1,10 @@
 """What many calls are given, sent once a worker: the ``y`` of a search, the indexes of a fold.
 
 Arrays from ``max_nbytes`` on are shared by every backend. Smaller ones travel with each call, as in
-joblib, and a search gives the same ones to hundreds of calls. One that is seen again is packed into
-a buffer that is large enough to be shared. A call still gets a copy of its own to write to.
+joblib, and a search gives the same ones to hundreds of calls. Once one is seen again, it is packed
+into a buffer that is large enough to be shared, with what else was seen: where one comes again,
+others will, and each buffer costs a cluster several messages. A call still gets a copy of its own
+to write to.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ LEAST_BYTES = 8 << 10
 REMEMBERED = 128
 """How many values are known at a time; each may be held that long."""
 
+BUNDLE_BYTES = 8 << 20
+"""What was seen once is packed with what comes again up to so many bytes: it may be in vain."""
+
 
 class Repetitions:
     """Finds values that calls are given again, and has them shared.
@@ -35,7 +40,7 @@ class Repetitions:
 
     def __init__(self, threshold: int | None) -> None:
         self._threshold = threshold
-        self._seen: OrderedDict[int, tuple[Any, _Packed | None]] = OrderedDict()
+        self._seen: OrderedDict[int, _Seen] = OrderedDict()
         self._function: Callable[..., Any] | None = None
         self._unpacking: _Unpacking | None = None
 
@@ -70,28 +75,65 @@ class Repetitions:
 
     def _packed(self, value: Any) -> Any:
         """Return what stands for a value that was seen before, or the value."""
-        size = getattr(value, "nbytes", 0)
         threshold = self._threshold
-        if (
-            type(size) is not int
-            or threshold is None
-            or not LEAST_BYTES <= size < threshold
-            or isinstance(value, memoryview)
-        ):
+        if threshold is None or not LEAST_BYTES <= _plain_bytes(value) < threshold:
             return value
         key = id(value)
-        known = self._seen.get(key)
-        if known is None:
-            self._seen[key] = (value, None)
+        seen = self._seen.get(key)
+        if seen is None:
+            self._seen[key] = _Seen(value)
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
             return value
         self._seen.move_to_end(key)
-        packed = known[1]
-        if packed is None:
-            packed = _Packed.of(value, threshold)
-            self._seen[key] = (value, packed)
-        return packed
+        if seen.packed is None or seen.changed():
+            self._bundle(seen, threshold)
+        return seen.packed
+
+    def _bundle(self, first: _Seen, threshold: int) -> None:
+        """Pack what is seen again, and with it what was seen once."""
+        room = BUNDLE_BYTES
+        chosen = [first]
+        for other in reversed(self._seen.values()):
+            if other.packed is None and other is not first and other.value.nbytes <= room:
+                room -= other.value.nbytes
+                chosen.append(other)
+        payloads = [pickle.dumps(each.value, protocol=5) for each in chosen]
+        # What has an ``nbytes`` comes with numpy.
+        size = max(sum(map(len, payloads)), threshold)
+        buffer = sys.modules["numpy"].zeros(size, dtype="u1")
+        end = 0
+        for each, payload in zip(chosen, payloads, strict=True):
+            start, end = end, end + len(payload)
+            buffer[start:end] = memoryview(payload)
+            each.packed = _Packed(buffer, start, end)
+            each.unconfirmed = None if each is first else payload
+
+
+class _Seen:
+    """A value that was seen, and what stands for it once it is packed."""
+
+    __slots__ = ("packed", "unconfirmed", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.packed: _Packed | None = None
+        self.unconfirmed: bytes | None = None
+        """What was packed before the value was seen again."""
+
+    def changed(self) -> bool:
+        """Whether it is not what was packed when it had been seen once."""
+        before, self.unconfirmed = self.unconfirmed, None
+        return before is not None and before != pickle.dumps(self.value, protocol=5)
+
+
+def _plain_bytes(value: Any) -> int:
+    """Return the bytes of a value that the plain pickler does justice to on any machine, else 0."""
+    if type(value).__module__.partition(".")[0] not in ("numpy", "pandas"):
+        return 0
+    dtype, size = getattr(value, "dtype", None), getattr(value, "nbytes", 0)
+    objects = getattr(dtype, "hasobject", False) or getattr(dtype, "kind", "O") == "O"
+    return 0 if objects or type(size) is not int else size
 
 
 class _Plain:
@@ -116,26 +158,19 @@ def _same_parts(one: Any, other: Any) -> bool:
 class _Packed:
     """A value as bytes in a buffer that is shared."""
 
-    __slots__ = ("buffer", "size")
+    __slots__ = ("buffer", "end", "start")
 
-    def __init__(self, buffer: Any, size: int) -> None:
+    def __init__(self, buffer: Any, start: int, end: int) -> None:
         self.buffer = buffer
-        self.size = size
+        self.start = start
+        self.end = end
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Packed, (self.buffer, self.size)
-
-    @classmethod
-    def of(cls, value: Any, threshold: int) -> _Packed:
-        """Pack a value; what has an ``nbytes`` comes with numpy."""
-        payload = pickle.dumps(value, protocol=5)
-        buffer = sys.modules["numpy"].zeros(max(len(payload), threshold), dtype="u1")
-        buffer[: len(payload)] = memoryview(payload)
-        return cls(buffer, len(payload))
+        return _Packed, (self.buffer, self.start, self.end)
 
     def value(self) -> Any:
         """Return the value, a copy."""
-        return pickle.loads(memoryview(self.buffer)[: self.size])
+        return pickle.loads(memoryview(self.buffer)[self.start : self.end])
 
 
 class _Unpacking:

@@ -92,7 +92,7 @@ class BatchSizer:
         if not self._observed:
             return 1
         wanted = self._target / max(self._seconds_a_call, 1e-9)
-        size = int(min(wanted, self._last * GROWTH, self._largest))
+        size = round(min(wanted, self._last * GROWTH, self._largest))
         if remaining is not None:
             share = remaining // (4 * workers)
             size = min(size, max(share, int(LEAST_SECONDS / max(self._seconds_a_call, 1e-9))))

@@ -66,6 +66,21 @@ def test_names_on_the_dashboard(deployment: Any) -> None:
     assert not any("jobspan" in name for name in names)
 
 
+def holders(array: Any, key: str) -> int:
+    """Return how many workers hold the array."""
+    found = distributed.get_client().who_has()
+    return max(len(workers) for name, workers in found.items() if str(name).startswith(key))
+
+
+def test_what_calls_share_is_copied_to_the_workers_that_may_run_them(deployment: Any) -> None:
+    for n_jobs, expected in ((2, 2), (1, 1)):
+        array = np.full(500_000, float(n_jobs))
+        with parallel_config(deployment.url, n_jobs=n_jobs):
+            found = Parallel(batch_size=1)(delayed(holders)(array, "ndarray") for _ in range(6))
+        assert max(found) == expected
+        close_shared_backends()
+
+
 def chatter(x: int) -> int:
     print("printed", x)
     print("complained", x, file=sys.stderr)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
@@ -32,6 +33,12 @@ LINGER_SECONDS = 0.1
 LINGER_TASKS = 256
 """How long a result may wait for others to be fetched with it while so many tasks are on their way,
 unless as many have ended as have not; the fewer there are, the sooner workers want new ones."""
+
+COPIES = 8
+"""On how many workers what several batches share is put beforehand; others fetch it from there."""
+
+SPREAD_SECONDS = 0.1
+"""How long copies of what was scattered are waited for before tasks that use it are sent."""
 
 ANSWER_SECONDS = 10.0
 """How long the scheduler may take to say which workers there are; it is asked again then."""
@@ -120,6 +127,20 @@ class Arrivals:
         """Bring back what becomes of these tasks, by their names."""
         self._on_loop(self._start_watching, futures)
 
+    def spread(self, keys: list[str], workers: int) -> None:
+        """Put what was scattered on so many workers, as far as that is of use.
+
+        The scheduler gives tasks to the worker that has what they need, until others have nothing
+        to do for a while; these then fetch it before they begin. Where copying takes long, it is
+        not waited for.
+        """
+        copies = min(workers, len(self.addresses), COPIES)
+        if not keys or copies < 2:
+            return
+        done = threading.Event()
+        self._on_loop(self._start_spreading, keys, copies, done)
+        done.wait(SPREAD_SECONDS)
+
     def wait(self, timeout: float | None) -> list[Arrival]:
         """Return what has arrived; empty when the time is over, or when woken."""
         try:
@@ -173,6 +194,19 @@ class Arrivals:
                 state._event = _Telling(self._ended, key, future)
             else:
                 self._wait_in(self._watch(key, future))
+
+    def _start_spreading(self, keys: list[str], copies: int, done: threading.Event) -> None:
+        self._spawn(self._spread(keys, copies, done))
+
+    async def _spread(self, keys: list[str], copies: int, done: threading.Event) -> None:
+        try:
+            # Where it fails, a worker fetches what a task needs before it runs the task.
+            with contextlib.suppress(Exception):
+                await self._client.scheduler.replicate(
+                    keys=keys, n=copies, workers=list(self.addresses), delete=False
+                )
+        finally:
+            done.set()
 
     async def _watch(self, key: str, future: Any) -> None:
         await future._state.wait()

@@ -62,6 +62,9 @@ class DaskBackend:
     keep_results : bool
         Whether results stay on the cluster, and handles come back: `KeptResult`. ``Parallel`` takes
         it for a single call.
+    keep_freed_memory : bool
+        Whether workers keep the memory that calls free until no more calls come, where Dask's
+        setting hands it back at once; ``Parallel`` takes it for a single call.
     performance_report : str or PathLike, optional
         The file for Dask's own page about what the cluster did while the backend was open, or,
         passed to ``Parallel``, during one call.
@@ -95,6 +98,7 @@ class DaskBackend:
         allow_other_workers: bool | None = None,
         annotations: Mapping[str, Any] | None = None,
         keep_results: bool = False,
+        keep_freed_memory: bool = True,
         performance_report: str | PathLike[str] | None = None,
         scheduler_host: str | None = None,
         wait_for_workers_timeout: float | None = None,
@@ -114,6 +118,7 @@ class DaskBackend:
             "allow_other_workers": allow_other_workers,
             "annotations": annotations,
             "keep_results": keep_results,
+            "keep_freed_memory": keep_freed_memory,
         }
         self._report_path = performance_report
         self._report: PerformanceReport | None = None

@@ -96,7 +96,7 @@ class DaskExecutor:
         self._direct = direct
         self._check = check
         self._ended = ended
-        self._sender = Sender(plan, content)
+        self._sender = Sender(plan, content, keep_freed_memory=options.keep_freed_memory)
         self._waiting: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._tasks: dict[str, Task] = {}
@@ -246,6 +246,7 @@ class DaskExecutor:
             )
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
+        self._arrivals.spread(self._sender.used_again(), self.workers)
         with self._options.annotated():
             futures = self._client.map(
                 run_batch, *columns, key=keys, pure=False, **self._options.arguments

@@ -15,6 +15,7 @@ TASK_OPTIONS = (
     "allow_other_workers",
     "annotations",
     "keep_results",
+    "keep_freed_memory",
 )
 """Options of a context, and of a single ``Parallel`` call."""
 
@@ -33,6 +34,8 @@ class TaskOptions:
         self._annotations: dict[str, Any] = dict(known.pop("annotations", {}))
         self.keep_results = bool(known.pop("keep_results", False))
         """Whether results stay on the cluster."""
+        self.keep_freed_memory = bool(known.pop("keep_freed_memory", True))
+        """Whether workers keep memory that calls free for the next ones."""
         self.arguments = known
         """What `distributed.Client.map` takes."""
 

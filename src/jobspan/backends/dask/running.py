@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobspan.backends.dask.answers import Answer, pack
+from jobspan.backends.dask.freed_memory import keeping, note_thread
 from jobspan.backends.dask.kept import arrived
 from jobspan.backends.dask.output import Output, captured
 from jobspan.backends.dask.pool import run_for_another, stop
@@ -47,6 +48,8 @@ class Head(NamedTuple):
         The level of the caller's root logger.
     caller : dict
         Where the caller's output goes.
+    keep_freed_memory : bool
+        Whether memory that calls free is kept for the next ones.
     """
 
     functions: Sequence[tuple[str, bytes | int, Sequence[int]]]
@@ -56,6 +59,7 @@ class Head(NamedTuple):
     task_timeout: float | None
     log_level: int | None
     caller: dict[str, Any]
+    keep_freed_memory: bool
 
 
 def run_batch(
@@ -103,7 +107,7 @@ def run_batch(
                 return _run_within(limit, context, calls, size, identity)
             return _run_in(context, calls, size, identity)
 
-    with arrived(kept):
+    with arrived(kept), keeping(identity, wanted=common.keep_freed_memory):
         ran = run_encoded(encoded, shared, common.mode, identity, run)
     return pack(Answer(name, ran, output))
 
@@ -170,6 +174,7 @@ def _run_within(
 
     def run() -> None:
         with contextlib.suppress(_GivenUpError):
+            note_thread()
             result.append(_run_in(context, calls, size, identity))
 
     thread = run_for_another(run, seconds)

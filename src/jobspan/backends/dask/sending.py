@@ -63,16 +63,23 @@ class Sender:
         The settings.
     content : ContentStore
         The buffers that are on the cluster already.
+    keep_freed_memory : bool
+        Whether workers keep memory that calls free for the next ones.
     """
 
-    def __init__(self, plan: Plan, content: ContentStore) -> None:
+    def __init__(
+        self, plan: Plan, content: ContentStore, *, keep_freed_memory: bool = True
+    ) -> None:
         self._plan = plan
+        self._keep_freed_memory = keep_freed_memory
         self._shared = SharedOnce(content)
         self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
         self._token = ""
         self._heads: dict[tuple[str, ...], tuple[bytes, list[int]]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
         self._caller = destinations()
+        self._uses: dict[str, int] = {}
+        self._again: list[str] = []
 
     def begin(self, token: str) -> None:
         """Forget what an earlier ``Parallel`` call shared: it may have changed since."""
@@ -112,7 +119,17 @@ class Sender:
 
     def handles(self, places: Sequence[int]) -> list[Any] | None:
         """Return the futures of scattered buffers, lost ones scattered anew."""
-        return [self._shared.handle(place) for place in places] or None
+        handles = [self._shared.handle(place) for place in places]
+        for handle in handles:
+            uses = self._uses[handle.key] = self._uses.get(handle.key, 0) + 1
+            if uses == 2:
+                self._again.append(handle.key)
+        return handles or None
+
+    def used_again(self) -> list[str]:
+        """Return the keys of what was asked for a second time since this was last asked."""
+        again, self._again = self._again, []
+        return again
 
     def close(self) -> None:
         """Let everything go."""
@@ -143,5 +160,6 @@ class Sender:
             plan.task_timeout,
             log_level,
             self._caller,
+            self._keep_freed_memory,
         )
         return pickle.dumps(head), places

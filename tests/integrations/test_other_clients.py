@@ -15,10 +15,14 @@ from jobspan.integrations.driving import Drive
 X, Y = make_classification(150, 8, random_state=0)
 
 
-def test_lightgbm() -> None:
-    lightgbm: Any = pytest.importorskip("lightgbm")
-    model = lightgbm.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1, random_state=0)
-    search = GridSearchCV(model, {"num_leaves": [4, 8]}, cv=2, n_jobs=2)
+@pytest.mark.parametrize(
+    ("library", "name", "settings"),
+    [("lightgbm", "LGBMClassifier", {"verbose": -1}), ("xgboost", "XGBClassifier", {})],
+)
+def test_a_search_over_boosted_trees(library: str, name: str, settings: dict[str, Any]) -> None:
+    package: Any = pytest.importorskip(library)
+    model = getattr(package, name)(n_estimators=5, n_jobs=1, random_state=0, **settings)
+    search = GridSearchCV(model, {"max_depth": [2, 4]}, cv=2, n_jobs=2)
     alone = search.set_params(n_jobs=1).fit(X, Y).cv_results_["mean_test_score"]
     with jobspan.parallel_config("processes"):
         found = search.set_params(n_jobs=2).fit(X, Y).cv_results_["mean_test_score"]

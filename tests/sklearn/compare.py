@@ -31,7 +31,6 @@ MODULES = [
 ]
 
 
-
 def run(modules: list[str], *, stand_in: bool, words: str = "", limit: float = 1800) -> Run:
     """Run scikit-learn's tests of some modules in an interpreter of their own."""
     root = running.installed("sklearn")

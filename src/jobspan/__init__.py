@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from jobspan.backends.joblib_style.base import ParallelBackendBase
     from jobspan.calls import delayed
     from jobspan.codecs.values import register_codec
-    from jobspan.compatibility import Logger, PrintTime, wrap_non_picklable_objects
+    from jobspan.compatibility import wrap_non_picklable_objects
     from jobspan.cores import cpu_count
     from jobspan.keys import hash, register_key_encoder
+    from jobspan.logger import Logger, PrintTime
     from jobspan.memory import CacheWarning, MemorizedFunc, MemorizedResult, Memory, expires_after
     from jobspan.memory.joblib_store import StoreBackendBase, register_store_backend
     from jobspan.parallel import (
@@ -60,13 +61,13 @@ __all__ = [
 
 _HOMES = {
     "CacheWarning": "jobspan.memory",
-    "Logger": "jobspan.compatibility",
+    "Logger": "jobspan.logger",
     "MemorizedFunc": "jobspan.memory",
     "MemorizedResult": "jobspan.memory",
     "Memory": "jobspan.memory",
     "Parallel": "jobspan.parallel",
     "ParallelBackendBase": "jobspan.backends.joblib_style.base",
-    "PrintTime": "jobspan.compatibility",
+    "PrintTime": "jobspan.logger",
     "RetryPolicy": "jobspan.scheduling.retrying",
     "StoreBackendBase": "jobspan.memory.joblib_store",
     "register_store_backend": "jobspan.memory.joblib_store",
@@ -88,11 +89,17 @@ _HOMES = {
 }
 
 
+JOBLIB_MODULES = ("hashing", "logger", "memory", "numpy_pickle", "parallel")
+"""Modules that joblib's users reach as attributes, as in ``joblib.parallel.Parallel``."""
+
+
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _HOMES and name not in JOBLIB_MODULES:
         raise AttributeError(f"module 'jobspan' has no attribute {name!r}")
     import importlib
 
+    if name in JOBLIB_MODULES:
+        return importlib.import_module(f"jobspan.{name}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

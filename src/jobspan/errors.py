@@ -29,7 +29,10 @@ remote traceback as their cause (:class:`RemoteTraceback`).
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from pickle import PicklingError
+from typing import Any, Self
 
 __all__ = [
     "BackendError",
@@ -117,7 +120,30 @@ class TaskTimeoutError(JobspanError, TimeoutError):
 
 
 class ParallelTimeoutError(JobspanError, TimeoutError):
-    """A result was waited for longer than ``timeout``."""
+    """A result was waited for longer than ``timeout``.
+
+    Where multiprocessing is loaded it is a ``multiprocessing.TimeoutError``, too: joblib's scripts
+    catch that one, which is no builtin ``TimeoutError``.
+    """
+
+    def __new__(cls, *args: object) -> Self:
+        """Make an error that those catch who wait for multiprocessing's."""
+        kind: type[Any] = cls
+        context = sys.modules.get("multiprocessing.context")
+        if cls is ParallelTimeoutError and context is not None:
+            kind = _also(context.TimeoutError)
+        made: Self = super().__new__(kind, *args)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParallelTimeoutError, self.args, self.__dict__ or None
+
+
+@cache
+def _also(theirs: type[Exception]) -> type[ParallelTimeoutError]:
+    """Return the class of timeouts that derives from another library's as well."""
+    names = {"__module__": __name__, "__qualname__": "ParallelTimeoutError"}
+    return type("ParallelTimeoutError", (ParallelTimeoutError, theirs), names)
 
 
 class TaskCancelledError(JobspanError):

@@ -7,15 +7,15 @@ imported at the first look-up, so that naming an engine costs nothing until it i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import Iterator, MutableMapping
+from typing import TypeVar, cast
 
 __all__ = ["Registry"]
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
+class Registry(MutableMapping[str, T]):
     """Names and what they stand for.
 
     Parameters
@@ -64,6 +64,15 @@ class Registry(Generic[T]):
             target = cast("T", getattr(importlib.import_module(module_name), attribute))
             self._entries[name] = target
         return target
+
+    def __getitem__(self, name: str) -> T:
+        return self.load(name)
+
+    def __setitem__(self, name: str, target: T) -> None:
+        self.register(name, target)
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from jobspan.cli.importing import from_jobspan
 from jobspan.errors import BackendUnreachableError
 from jobspan.parallel import parallel_config
 
@@ -96,7 +97,7 @@ def compiled(script: Path, *, replace_joblib: bool) -> Any:
     except SyntaxError as error:
         raise click.ClickException(f"{script}, line {error.lineno}: {error.msg}") from error
     if replace_joblib:
-        tree = _FromJobspan().visit(tree)
+        tree = from_jobspan(tree)
     return compile(tree, str(script), "exec", dont_inherit=True)
 
 
@@ -106,29 +107,6 @@ def _of_script(error: Exception, script: Path) -> TracebackType | None:
     while step is not None and step.tb_frame.f_code.co_filename != str(script):
         step = step.tb_next
     return step or error.__traceback__
-
-
-class _FromJobspan(ast.NodeTransformer):
-    """Turns ``import joblib`` and ``from joblib import name`` into the same from jobspan.
-
-    Submodules of joblib, which jobspan has no counterpart for, stay.
-    """
-
-    def visit_Import(self, node: ast.Import) -> ast.Import:
-        """Turn ``import joblib`` into ``import jobspan as joblib``."""
-        for alias in node.names:
-            if alias.name == "joblib":
-                alias.name, alias.asname = "jobspan", alias.asname or "joblib"
-        return node
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        """Turn ``from joblib import ...`` into the same from jobspan, where it has the names."""
-        if node.module == "joblib" and node.level == 0:
-            import jobspan
-
-            if all(alias.name in jobspan.__all__ for alias in node.names):
-                node.module = "jobspan"
-        return node
 
 
 @contextlib.contextmanager

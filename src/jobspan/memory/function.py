@@ -9,9 +9,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from jobspan.calls import Missed, Recalled
 from jobspan.codecs.entry import Header
-from jobspan.compatibility import Logger
 from jobspan.errors import EntryDamagedError, JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
+from jobspan.logger import Logger
 from jobspan.memory.claims import Claim
 from jobspan.memory.expiry import ValidFor
 from jobspan.memory.inventory import last_use, survey

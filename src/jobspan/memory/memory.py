@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from jobspan.calls import Recalled, is_recallable
 from jobspan.codecs.values import Codec
-from jobspan.compatibility import Logger
+from jobspan.logger import Logger
 from jobspan.memory.async_function import AsyncMemorizedFunc
 from jobspan.memory.eviction import Policy, evictable
 from jobspan.memory.function import MemorizedFunc

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import warnings
 from collections.abc import Hashable
-from pathlib import Path
 
 from jobspan.errors import JobspanWarning
+from jobspan.logger import level_of_user
 
 __all__ = ["CacheWarning", "report"]
 
@@ -23,7 +21,6 @@ class CacheWarning(JobspanWarning):
 
 _reported: set[Hashable] = set()
 _lock = threading.Lock()
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def report(cause: Hashable, text: str) -> None:
@@ -34,13 +31,4 @@ def report(cause: Hashable, text: str) -> None:
         if len(_reported) >= MOST_CAUSES:
             _reported.clear()
         _reported.add(cause)
-    warnings.warn(text, CacheWarning, stacklevel=_level_of_user())
-
-
-def _level_of_user() -> int:
-    """Return how far up the first frame is that is not jobspan's, as `warnings.warn` counts."""
-    frame, level = sys._getframe(2), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-        level += 1
-    return level
+    warnings.warn(text, CacheWarning, stacklevel=level_of_user())

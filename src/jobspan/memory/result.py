@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobspan.codecs.entry import Header
-from jobspan.compatibility import Logger
 from jobspan.errors import EntryNotFoundError
 from jobspan.keys import CallKey
+from jobspan.logger import Logger
 from jobspan.memory.naming import entry_name, is_digest
 from jobspan.memory.opening import open_cache
 from jobspan.memory.recall import Cache

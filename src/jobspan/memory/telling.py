@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pprint
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["called", "ended", "loading", "seconds_and_minutes", "signature"]
+from jobspan.logger import format_time, pformat
+
+__all__ = ["called", "ended", "loading", "signature"]
 
 SHOWN, LONGEST = 700, 1500
 """An argument whose text has more than `LONGEST` characters is cut off after `SHOWN`."""
@@ -43,7 +43,7 @@ def ended(name: str, seconds: float, what: str = "") -> str:
     >>> ended("project.double", 90.0)[-24:]
     '__double - 90.0s, 1.5min'
     """
-    text = f"{_last(name)} {what}- {seconds_and_minutes(seconds)}"
+    text = f"{_last(name)} {what}- {format_time(seconds)}"
     return max(0, 80 - len(text)) * "_" + text
 
 
@@ -70,23 +70,12 @@ def loading(
     >>> loading("project.double", 2, "", 0.0, {"x": "21"})
     '[Memory]0.0s, 0.0min    : Loading double(x=21)...'
     """
-    since = "" if age is None else f"{seconds_and_minutes(age): <16}"
+    since = "" if age is None else f"{format_time(age): <16}"
     text = _last(name)
     if arguments is not None:
         text += f"({', '.join(f'{key}={value}' for key, value in arguments.items())})"
     line = f"[Memory]{since}: Loading {text}"
     return f"{line} from {place}" if verbose >= 10 else f"{line}..."
-
-
-def seconds_and_minutes(seconds: float) -> str:
-    """Return a time as joblib writes it.
-
-    Examples
-    --------
-    >>> seconds_and_minutes(90)
-    '90.0s, 1.5min'
-    """
-    return f"{seconds:.1f}s, {seconds / 60:.1f}min"
 
 
 def _last(name: str) -> str:
@@ -95,12 +84,7 @@ def _last(name: str) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        numpy = sys.modules.get("numpy")
-        if numpy is None:
-            text = pprint.pformat(value, indent=2, depth=3)
-        else:
-            with numpy.printoptions(precision=6, threshold=64, edgeitems=1):
-                text = pprint.pformat(value, indent=2, depth=3)
+        text = pformat(value, indent=2)
     except Exception:  # noqa: BLE001 - a repr may fail in any way, and is only shown
         return f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST else text[:SHOWN] + "..."

@@ -14,7 +14,14 @@ from jobspan.executors import Backend
 from jobspan.parallel.arguments import read_n_jobs
 from jobspan.parallel.config import DEFAULTS, check_values
 
-__all__ = ["Choice", "choose", "default_n_jobs", "effective_n_jobs", "resolve"]
+__all__ = [
+    "Choice",
+    "choose",
+    "default_n_jobs",
+    "effective_n_jobs",
+    "get_active_backend",
+    "resolve",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +199,28 @@ def effective_n_jobs(n_jobs: int | None = -1) -> int:
         return 1
     choice = choose(DEFAULTS["backend"], {} if n_jobs is None else {"n_jobs": n_jobs}, {})
     return choice.backend.effective_n_jobs(choice.n_jobs)
+
+
+def get_active_backend(
+    prefer: str | Default[Any] | None = DEFAULTS["prefer"],
+    require: str | Default[Any] | None = DEFAULTS["require"],
+    verbose: int | Default[Any] = DEFAULTS["verbose"],
+) -> tuple[Backend, int | None]:
+    """Return the backend that holds here, and the number of jobs that a context sets, if one does.
+
+    Parameters
+    ----------
+    prefer, require, verbose
+        As for `parallel_config`.
+
+    Examples
+    --------
+    >>> from jobspan import parallel_config
+    >>> with parallel_config("threads", n_jobs=2):
+    ...     backend, n_jobs = get_active_backend()
+    >>> backend.name, n_jobs
+    ('threads', 2)
+    """
+    arguments = {"prefer": prefer, "require": require, "verbose": verbose}
+    choice = choose(DEFAULTS["backend"], arguments, {})
+    return choice.backend, None if choice.values["n_jobs"] is None else choice.n_jobs

@@ -13,7 +13,9 @@ from typing import Any
 from jobspan.ambient import Settings, current
 from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
+from jobspan.errors import BackendError
 from jobspan.executors import Backend
+from jobspan.logger import level_of_user
 from jobspan.parallel.arguments import (
     DEFAULT_PRE_DISPATCH,
     read_batch_size,
@@ -28,7 +30,16 @@ from jobspan.parallel.choice import Choice
 from jobspan.plans import Plan
 from jobspan.scheduling.policy import SchedulingPolicy
 
-__all__ = ["context_of", "dice_of", "initializer_of", "plan_of", "policy_of", "target_seconds"]
+__all__ = [
+    "context_of",
+    "dice_of",
+    "initializer_of",
+    "jobs_of",
+    "plan_of",
+    "policy_of",
+    "target_seconds",
+    "warn_of_timeout",
+]
 
 LOCAL_TARGET_SECONDS = 0.005
 """How long an automatic batch should run on this machine."""
@@ -45,6 +56,27 @@ REMOTE_LARGEST_BATCH = 8192
 
 ONE_CALL_ONLY = ("report",)
 """Settings of a call that those nested in it do not take over."""
+
+
+def jobs_of(backend: Backend, asked: int) -> int:
+    """Return how many calls run at once; refuse a backend on which none would."""
+    n_jobs = backend.effective_n_jobs(asked)
+    if n_jobs < 1:
+        name = type(getattr(backend, "wrapped", backend)).__name__
+        raise BackendError(
+            f"{name} has no active worker: it would run n_jobs={n_jobs} calls at once for "
+            f"n_jobs={asked}. Start workers first, or pass another backend="
+        )
+    return n_jobs
+
+
+def warn_of_timeout(timeout: float) -> None:
+    """Say that calls which run in the caller one after the other cannot be waited for."""
+    warnings.warn(
+        f"one job does not support timeout: timeout={timeout!r} is not used, for the calls run in "
+        "the caller's thread. Pass n_jobs=2 or more, or task_timeout= for a limit to each call",
+        stacklevel=level_of_user(),
+    )
 
 
 def plan_of(choice: Choice, n_jobs: int, *, follow: bool, batch_size: int | str) -> Plan:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from jobspan.ambient import Default
-from jobspan.compatibility import Logger
 from jobspan.executors import Backend
+from jobspan.logger import Logger
 from jobspan.parallel.arguments import (
     ReturnAs,
     check_memory,
@@ -20,9 +20,17 @@ from jobspan.parallel.arguments import (
     read_return_as,
     read_seconds,
 )
+from jobspan.parallel.batch_callback import batch_callback
 from jobspan.parallel.choice import Choice, choose
 from jobspan.parallel.config import DEFAULTS
-from jobspan.parallel.decisions import context_of, initializer_of, plan_of, policy_of
+from jobspan.parallel.decisions import (
+    context_of,
+    initializer_of,
+    jobs_of,
+    plan_of,
+    policy_of,
+    warn_of_timeout,
+)
 from jobspan.parallel.intake import CallChecker, MappedCalls, check_iterable
 from jobspan.parallel.progress import make_listener
 from jobspan.parallel.run import Run
@@ -349,7 +357,7 @@ max_pending, propagate, report
         except TypeError:
             self.n_tasks = None
         values, backend = self._choice.values, self._backend
-        n_jobs = backend.effective_n_jobs(self.n_jobs)
+        n_jobs = jobs_of(backend, self.n_jobs)
         self._lines = None
         if self.verbose:
             ahead = 1 if n_jobs == 1 else read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
@@ -358,6 +366,7 @@ max_pending, propagate, report
         self._tracker = Tracker(
             ParallelStats(backend=backend.name, n_jobs=n_jobs),
             self.print_progress if self.verbose or overridden else None,
+            on_batch=batch_callback(self),
             listener=make_listener(values["progress"], repr(self)),
             total=self.n_tasks,
         )
@@ -386,6 +395,8 @@ max_pending, propagate, report
             cluster=self._backend.name if self._remote else None,
         )
         if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
+            if self.timeout is not None:
+                warn_of_timeout(self.timeout)
             return run.in_caller(check.each(iterable), self._initializer)
         follow = self.n_jobs < 0
         plan = plan_of(self._choice, n_jobs, follow=follow, batch_size=self.batch_size)

@@ -27,6 +27,8 @@ class Tracker:
         What is filled.
     on_progress : callable or None
         Called after every batch.
+    on_batch : callable or None
+        The same, called with the number of calls that the batch had.
     listener : ProgressListener or None
         Is told how far the call is, some times a second.
     total : int or None
@@ -45,6 +47,7 @@ class Tracker:
         stats: ParallelStats,
         on_progress: Callable[[], None] | None = None,
         *,
+        on_batch: Callable[[int], None] | None = None,
         listener: ProgressListener | None = None,
         total: int | None = None,
         timeline: bool = True,
@@ -58,6 +61,7 @@ class Tracker:
         self._pace = Pace(EVENT_SECONDS)
         self.pulse = Pulse(EVENT_SECONDS)
         self._on_progress = on_progress
+        self._on_batch = on_batch
         self._timeline = timeline
         self._began = time.perf_counter()
         self._goes_on = False
@@ -65,7 +69,7 @@ class Tracker:
     @property
     def prints(self) -> bool:
         """Whether something is called after every batch."""
-        return self._on_progress is not None
+        return self._on_progress is not None or self._on_batch is not None
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
@@ -139,6 +143,8 @@ class Tracker:
         self.stats.failures += failures
         if self._on_progress is not None:
             self._on_progress()
+        if self._on_batch is not None:
+            self._on_batch(calls)
         if self._listener is not None and self._pace.due():
             self._listener(self._event("advanced"))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from math import floor, log10, sqrt
 
-__all__ = ["ProgressLines", "format_seconds", "write_line"]
+from jobspan.logger import short_format_time
+
+__all__ = ["ProgressLines", "write_line"]
 
 
 def write_line(owner: str, verbose: int, message: str) -> None:
@@ -13,19 +15,6 @@ def write_line(owner: str, verbose: int, message: str) -> None:
     stream = sys.stderr if verbose < 50 else sys.stdout
     stream.write(f"[{owner}]: {message}\n")
     stream.flush()
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a time as joblib prints it.
-
-    Examples
-    --------
-    >>> format_seconds(1.25), format_seconds(90)
-    ('   1.2s', ' 1.5min')
-    """
-    if seconds > 60:
-        return f"{seconds / 60.0:4.1f}min"
-    return f" {seconds:5.1f}s"
 
 
 class ProgressLines:
@@ -63,7 +52,7 @@ class ProgressLines:
             Seconds since the start.
         """
         width = floor(log10(self._total)) + 1 if self._total else 3
-        since = f"| elapsed: {format_seconds(elapsed)}"
+        since = f"| elapsed: {short_format_time(elapsed)}"
         if total is not None and completed == total:
             return f"Done {completed:{width}d} out of {completed:{width}d} {since} finished"
         if total is None:
@@ -81,7 +70,7 @@ class ProgressLines:
         remaining = elapsed / max(completed, 1) * (total - completed)
         return (
             f"Done {completed:{width}d} out of {total:{width}d} {since} remaining: "
-            f"{format_seconds(remaining)}"
+            f"{short_format_time(remaining)}"
         )
 
     def _is_skipped(self, batches: int) -> bool:

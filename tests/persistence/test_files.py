@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import inspect
 import io
+import lzma
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -169,8 +173,6 @@ def test_without_joblib_its_files_are_refused_with_what_to_install(tmp_path):
 
 
 def test_a_compressor_of_ones_own(tmp_path):
-    import gzip
-
     from jobspan.persistence.compressors import COMPRESSORS, Compressor
 
     jobspan.register_compressor(
@@ -185,3 +187,133 @@ def test_a_compressor_of_ones_own(tmp_path):
             jobspan.register_compressor("mine", Compressor(gzip.open, ".mine", b""))
     finally:
         COMPRESSORS.unregister("mine")
+
+
+BOTH = pytest.mark.parametrize("library", [joblib, jobspan], ids=["joblib", "jobspan"])
+
+
+@BOTH
+def test_several_values_in_one_file_object(library, tmp_path):
+    with (tmp_path / "values").open("wb") as file:
+        for number in range(3):
+            library.dump({"a": np.full(50, number)}, file)
+        file.write(b"and more")
+    with (tmp_path / "values").open("rb") as file:
+        for number in range(3):
+            assert library.load(file)["a"].tolist() == [number] * 50
+        assert file.read() == b"and more"
+
+
+@BOTH
+def test_a_value_from_a_connection_that_stays_open(library):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("wb") as sending, theirs.makefile("rb") as receiving:
+        library.dump(VALUE, sending)
+        sending.flush()
+        assert same(library.load(receiving))
+
+
+@BOTH
+@pytest.mark.parametrize("opener", [gzip.open, bz2.open, lzma.open])
+def test_file_objects_of_compressed_files(library, tmp_path, opener):
+    with opener(tmp_path / "value", "wb") as file:
+        library.dump(VALUE, file)
+    with opener(tmp_path / "value", "rb") as file:
+        assert same(library.load(file))
+    with (tmp_path / "value").open("rb") as file:
+        assert same(library.load(file))
+    assert same(library.load(io.BytesIO((tmp_path / "value").read_bytes())))
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["r", "c", "r+", "w+"])
+def test_mapped_arrays_are_memmaps_of_the_file(library, tmp_path, mode):
+    path = tmp_path / "value"
+    library.dump({"x": [np.arange(12).reshape(3, 4).T, np.zeros(0), "text"]}, path)
+    found = library.load(path, mmap_mode=mode)["x"][0]
+    assert isinstance(found, np.memmap)
+    assert found.mode == ("r+" if mode == "w+" else mode)
+    assert Path(found.filename) == path
+    assert found.tolist() == np.arange(12).reshape(3, 4).T.tolist()
+    if mode == "r+":
+        found[0, 0] = 99
+        found.flush()
+        assert library.load(path)["x"][0][0, 0] == 99
+
+
+def test_a_file_object_is_mapped_where_it_can_be(tmp_path):
+    path = tmp_path / "value"
+    jobspan.dump(np.arange(9), path)
+    with path.open("rb") as file:
+        assert isinstance(jobspan.load(file, mmap_mode="r"), np.memmap)
+
+
+@BOTH
+def test_what_cannot_be_mapped_is_told_of(library, tmp_path):
+    library.dump(VALUE, tmp_path / "value.gz")
+    with pytest.warns(UserWarning, match='"r" is not compatible with compressed file'):
+        assert same(library.load(tmp_path / "value.gz", mmap_mode="r"))
+    file = io.BytesIO()
+    library.dump(VALUE, file)
+    file.seek(0)
+    with pytest.warns(UserWarning, match='not compatible with mmap_mode "r"'):
+        assert same(library.load(file, mmap_mode="r"))
+    told = pytest.warns(UserWarning, match=r"is not a raw file|not compatible")
+    with gzip.open(tmp_path / "value.gz", "rb") as unpacked, told:
+        assert same(library.load(unpacked, mmap_mode="r"))
+
+
+OTHER = ">f8" if sys.byteorder == "little" else "<f8"
+
+
+@BOTH
+def test_arrays_of_the_other_byte_order(library, tmp_path):
+    path = tmp_path / "value"
+    array = np.arange(6.0).astype(OTHER).reshape(2, 3)
+    library.dump([array, array.T], path)
+    for found in library.load(path):
+        assert found.dtype.isnative
+        assert found.flags.writeable
+    for arguments in ({"ensure_native_byte_order": False}, {"mmap_mode": "r"}):
+        found = library.load(path, **arguments)
+        assert found[0].dtype == array.dtype
+        assert found[1].tolist() == array.T.tolist()
+    with pytest.raises(ValueError, match="mmap_mode"):
+        library.load(path, mmap_mode="r", ensure_native_byte_order=True)
+
+
+@BOTH
+def test_a_name_of_a_file_that_is_none(library):
+    with pytest.raises(ValueError, match="filename or a file-like object"):
+        library.dump("value", {})
+
+
+class Reversing(io.BytesIO):
+    """Compresses nothing, but hides it well; joblib writes by name and reads from a file."""
+
+    def __init__(self, file, mode, compresslevel=9):
+        self._file, self._mode = file, mode
+        super().__init__(file.read()[5:][::-1] if mode == "rb" else b"")
+
+    def close(self):
+        if not self.closed and self._mode == "wb":
+            Path(self._file).write_bytes(b"RVRSE" + self.getvalue()[::-1])
+        super().close()
+
+
+@BOTH
+def test_a_compressor_that_was_written_for_joblib(library, tmp_path):
+    from joblib.compressor import CompressorWrapper
+
+    wrapper = CompressorWrapper(Reversing, prefix=b"RVRSE", extension=".rvrse")
+    library.register_compressor("reversing", wrapper, force=True)
+    for name, compress in (("value.rvrse", 0), ("other", "reversing"), ("third", ("reversing", 2))):
+        library.dump([1, 2], tmp_path / name, compress=compress)
+        assert (tmp_path / name).read_bytes().startswith(b"RVRSE")
+        assert library.load(tmp_path / name) == [1, 2]
+    with pytest.raises(ValueError, match=r"registered"):
+        library.register_compressor("reversing", wrapper)
+    with pytest.raises(ValueError, match=r"should implement the CompressorWrapper interface"):
+        library.register_compressor("none", object())
+    with pytest.raises(ValueError, match=r"should implement the file object interface"):
+        library.register_compressor("none", CompressorWrapper(print))

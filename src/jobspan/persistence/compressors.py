@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobspan.errors import MissingExtraError
@@ -88,24 +90,52 @@ def register_compressor(compressor_name: str, compressor: Any, force: bool = Fal
     ----------
     compressor_name : str
         What is passed as ``compress=``.
-    compressor : Compressor
+    compressor : Compressor, or a CompressorWrapper of joblib's
         How such files are opened.
     force : bool
         Whether one of that name is replaced.
     """
     if not isinstance(compressor_name, str):
         raise ValueError(f"Compressor name should be a string, '{compressor_name}' given.")
-    if not callable(getattr(compressor, "open", None)):
-        raise ValueError(
-            f"compressor {compressor!r}: pass a jobspan.persistence.compressors.Compressor"
-        )
+    if not isinstance(compressor, Compressor):
+        compressor = _of_joblib(compressor)
     COMPRESSORS.register(compressor_name, compressor, replace=force)
+
+
+def _of_joblib(wrapper: Any) -> Compressor:
+    """Return a compressor that opens files as one that was written for joblib does."""
+    if not all(hasattr(wrapper, name) for name in ("compressor_file", "decompressor_file")):
+        raise ValueError(
+            f"Compressor should implement the CompressorWrapper interface, '{wrapper}' given. "
+            "Pass one, or a jobspan.persistence.compressors.Compressor"
+        )
+    factory = getattr(wrapper, "fileobj_factory", None)
+    if factory is not None and not all(
+        hasattr(factory, name) for name in ("read", "write", "seek", "tell")
+    ):
+        raise ValueError(
+            "Compressor 'fileobj_factory' attribute should implement the file object interface, "
+            f"'{factory}' given."
+        )
+
+    @contextmanager
+    def opened(path: Any, mode: str, level: int) -> Iterator[Any]:
+        with ExitStack() as stack:
+            if "w" in mode:
+                packed = wrapper.compressor_file(path, compresslevel=level)  # as joblib: by name
+            else:
+                file = path if hasattr(path, "read") else stack.enter_context(Path(path).open("rb"))
+                packed = wrapper.decompressor_file(file)
+            yield stack.enter_context(closing(packed))
+
+    return Compressor(opened, wrapper.extension, wrapper.prefix)
 
 
 def by_name_of_file(path: str) -> str | None:
     """Return the compressor that a file's name asks for."""
     for name in COMPRESSORS:
-        if path.endswith(COMPRESSORS.load(name).extension):
+        extension = COMPRESSORS.load(name).extension
+        if extension and path.endswith(extension):
             return name
     return None
 

@@ -8,25 +8,26 @@
 
 from __future__ import annotations
 
-import mmap
+import io
 import os
 import pickle
-import struct
+import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 from jobspan.errors import EntryDamagedError
+from jobspan.logger import level_of_user
 from jobspan.persistence.compressors import COMPRESSORS, by_first_bytes, by_name_of_file
+from jobspan.persistence.reading import (
+    ALIGNMENT,
+    COUNT,
+    MAGIC,
+    MMAP_MODES,
+    map_value,
+    read_value,
+)
 
 __all__ = ["dump", "load"]
-
-MAGIC = b"jobspan-dump-1\n\0"
-ALIGNMENT = 64
-MOST_PARTS = 1 << 24
-_COUNT = struct.Struct("<Q")
-
-_ACCESS = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "r+": mmap.ACCESS_WRITE}
-_ACCESS["w+"] = mmap.ACCESS_WRITE
 
 
 def dump(
@@ -64,7 +65,7 @@ def dump(
     if hasattr(filename, "write"):
         _write(value, filename)
         return None
-    path = os.fspath(filename)
+    path = os.fspath(filename) if isinstance(filename, str | os.PathLike) else None
     if not isinstance(path, str):
         raise ValueError(
             "Second argument should be a filename or a file-like object, "
@@ -94,11 +95,12 @@ def load(
     Parameters
     ----------
     filename : str, path or binary file
-        Where from.
+        Where from. Of a file object no more is read than the value's own bytes.
     mmap_mode : {None, "r", "c", "r+", "w+"}
-        Map large arrays of an uncompressed file instead of reading them.
+        Map the arrays of an uncompressed file instead of reading them, as ``numpy.memmap``.
     ensure_native_byte_order : bool or "auto"
-        Handed to joblib for its files; ours are read as they were written.
+        Whether arrays of the other byte order are turned into this machine's; "auto": unless they
+        are mapped.
 
     Raises
     ------
@@ -111,41 +113,119 @@ def load(
     -----
     Reading a pickle runs code: load only what you trust.
     """
-    if mmap_mode is not None and mmap_mode not in _ACCESS:
-        raise ValueError(f"mmap_mode={mmap_mode!r}: pass one of None, {sorted(_ACCESS)}")
+    if mmap_mode is not None and mmap_mode not in MMAP_MODES:
+        raise ValueError(f"mmap_mode={mmap_mode!r}: pass one of None, {sorted(MMAP_MODES)}")
+    native = bool(ensure_native_byte_order) and not (
+        ensure_native_byte_order == "auto" and mmap_mode is not None
+    )
+    if native and mmap_mode is not None:
+        raise ValueError(
+            f"ensure_native_byte_order={ensure_native_byte_order!r}: arrays that are mapped keep "
+            f"their byte order; leave it out, or mmap_mode={mmap_mode!r}"
+        )
+    how = _How(mmap_mode, native)
     if hasattr(filename, "read"):
-        return _load_file(filename, filename, ensure_native_byte_order)
+        name = getattr(filename, "name", None)
+        return _load(filename, name if isinstance(name, str) else None, filename, how)
     path = os.fspath(filename)
     # A map that is written through needs a file that may be written.
     with Path(path).open("r+b" if mmap_mode in ("r+", "w+") else "rb") as file:
-        start = file.read(len(MAGIC))
-        file.seek(0)
+        return _load(file, path, path, how)
+
+
+class _How(NamedTuple):
+    """How arrays are wanted."""
+
+    mmap_mode: str | None
+    native: bool
+
+    def unmapped(self, why: str) -> _How:
+        """Return the same for what cannot be mapped, and say so."""
+        if self.mmap_mode is None:
+            return self
+        warnings.warn(why, stacklevel=level_of_user())
+        return self._replace(mmap_mode=None)
+
+
+def _load(file: Any, name: str | None, source: Any, how: _How) -> Any:
+    """Return the value that comes next from an open file.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    name : str or None
+        Where it is, if it has a place.
+    source : object
+        What the user passed: a name, or the file.
+    how : _How
+        How arrays are wanted.
+    """
+    start = file.read(len(MAGIC))
+    if start == MAGIC:
+        if how.mmap_mode is not None and _is_raw(file) and file.tell() == len(MAGIC):
+            return map_value(file, name, how.mmap_mode)
+        how = how.unmapped(
+            f"{source!r} is not a raw file at its beginning, so it is not compatible with "
+            f'mmap_mode "{how.mmap_mode}", which is not used: its arrays are read'
+        )
+        return read_value(file, native=how.native)
+    if start and MAGIC.startswith(start):
+        raise EntryDamagedError(f"{source} is truncated: it has {len(start)} bytes")
+    if file is source:
+        file = _with_start(start, file)
+    compressor = by_first_bytes(start)
+    if compressor is None:
+        return _load_joblib(file if source is not name else name, how)
+    with COMPRESSORS.load(compressor).open(name if source is name else file, "rb", 0) as unpacked:
+        start = unpacked.read(len(MAGIC))
         if start == MAGIC:
-            if mmap_mode is not None:
-                memory = mmap.mmap(file.fileno(), 0, access=_ACCESS[mmap_mode])
-                return _unpacked(memoryview(memory), copy=False)
-            return _unpacked(memoryview(file.read()), copy=True)
-        if start and MAGIC.startswith(start):
-            raise EntryDamagedError(f"{path} is truncated: it has {len(start)} bytes")
-        name = by_first_bytes(start)
-    if name is None:
-        return _load_joblib(path, mmap_mode, ensure_native_byte_order)
-    with COMPRESSORS.load(name).open(path, "rb", 0) as file:
-        start = file.read(len(MAGIC))
-        if start == MAGIC:
-            return _unpacked(memoryview(start + file.read()), copy=True)
-    return _load_joblib(path, None, ensure_native_byte_order)
+            how = how.unmapped(
+                f'mmap_mode "{how.mmap_mode}" is not compatible with compressed file {source}, '
+                "and is not used: its arrays are read"
+            )
+            return read_value(unpacked, native=how.native)
+        if source is not name:
+            return _load_joblib(_with_start(start, unpacked), how)
+    return _load_joblib(name, how)
 
 
-def _load_file(file: BinaryIO, filename: Any, order: str | bool) -> Any:
-    data = file.read()
-    if data.startswith(MAGIC):
-        return _unpacked(memoryview(data), copy=True)
-    file.seek(-len(data), os.SEEK_CUR)
-    return _load_joblib(filename, None, order)
+def _is_raw(file: Any) -> bool:
+    """Whether a file is one of the operating system's, which can be mapped."""
+    return isinstance(getattr(file, "raw", file), io.FileIO)
 
 
-def _load_joblib(source: Any, mmap_mode: str | None, order: str | bool) -> Any:
+def _with_start(start: bytes, file: Any) -> Any:
+    """Return a file as it was before its first bytes were read."""
+    try:
+        file.seek(-len(start), os.SEEK_CUR)
+    except (AttributeError, OSError):
+        return io.BufferedReader(_Joined(start, file))
+    return file
+
+
+class _Joined(io.RawIOBase):
+    """Bytes, and then a file that cannot go back to them."""
+
+    def __init__(self, start: bytes, file: Any) -> None:
+        self._start, self._file = start, file
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer as far as there is something at once."""
+        size = len(buffer)
+        if self._start:
+            data, self._start = self._start[:size], self._start[size:]
+        else:
+            data = self._file.read1(size) if hasattr(self._file, "read1") else self._file.read(size)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _load_joblib(source: Any, how: _How) -> Any:
     try:
         import joblib
     except ImportError as error:
@@ -153,14 +233,14 @@ def _load_joblib(source: Any, mmap_mode: str | None, order: str | bool) -> Any:
             f"{source} was not written by jobspan.dump; if joblib wrote it, install joblib to "
             "read it: pip install joblib"
         ) from error
-    return joblib.load(source, mmap_mode=mmap_mode, ensure_native_byte_order=order)
+    return joblib.load(source, mmap_mode=how.mmap_mode, ensure_native_byte_order=how.native)
 
 
 def _write(value: Any, file: Any) -> None:
     buffers: list[pickle.PickleBuffer] = []
     payload = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     parts: list[Any] = [payload, *(buffer.raw() for buffer in buffers)]
-    header = MAGIC + _COUNT.pack(len(parts)) + b"".join(_COUNT.pack(len(p)) for p in parts)
+    header = MAGIC + COUNT.pack(len(parts)) + b"".join(COUNT.pack(len(p)) for p in parts)
     file.write(header)
     position = len(header)
     for part in parts:
@@ -168,26 +248,6 @@ def _write(value: Any, file: Any) -> None:
         file.write(b"\0" * padding)
         file.write(part)
         position += padding + len(part)
-
-
-def _unpacked(view: memoryview, *, copy: bool) -> Any:
-    try:
-        (count,) = _COUNT.unpack_from(view, len(MAGIC))
-        position = len(MAGIC) + _COUNT.size * (count + 1)
-        if count < 1 or count > MOST_PARTS or position > len(view):
-            raise EntryDamagedError("the file is truncated")
-        sizes = struct.unpack_from(f"<{count}Q", view, len(MAGIC) + _COUNT.size)
-    except struct.error as error:
-        raise EntryDamagedError("the file is truncated") from error
-    parts: list[Any] = []
-    for size in sizes:
-        position += -position % ALIGNMENT
-        if position + size > len(view):
-            raise EntryDamagedError("the file is truncated")
-        part = view[position : position + size]
-        parts.append(bytearray(part) if copy and parts else part)
-        position += size
-    return pickle.loads(parts[0], buffers=parts[1:])
 
 
 def _read_compress(compress: Any, path: str) -> tuple[str | None, int]:

@@ -422,7 +422,10 @@ def test_the_same_lines_are_printed(tmp_path, verbose):
     assert ours == theirs
 
 
-def test_a_new_cache_is_kept_out_of_git(library, tmp_path):
+@pytest.mark.parametrize("made_before", [True, False])
+def test_a_new_cache_is_kept_out_of_git(library, tmp_path, made_before):
+    if made_before:
+        (tmp_path / "new" / "cache").mkdir(parents=True)
     memory = library.Memory(tmp_path / "new" / "cache", verbose=0)
     assert memory.cache(double)(2) == 4
     ignored = (tmp_path / "new" / "cache" / ".gitignore").read_text()

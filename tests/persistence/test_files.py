@@ -317,3 +317,29 @@ def test_a_compressor_that_was_written_for_joblib(library, tmp_path):
         library.register_compressor("none", object())
     with pytest.raises(ValueError, match=r"should implement the file object interface"):
         library.register_compressor("none", CompressorWrapper(print))
+
+
+@BOTH
+def test_a_buffer_is_loaded_from_right_after_it_was_dumped_into(library):
+    file = io.BytesIO()
+    library.dump(VALUE, file)
+    assert same(library.load(file))
+
+
+@BOTH
+@pytest.mark.parametrize("compress", [3, "xz", ("bz2", 9)])
+def test_file_objects_are_compressed_where_that_is_asked_for(library, tmp_path, compress):
+    file = io.BytesIO()
+    library.dump(np.zeros(100_000), file, compress=compress)
+    assert len(file.getvalue()) < 10_000
+    file.seek(0)
+    assert not library.load(file).any()
+
+
+def test_a_file_object_that_is_only_read_is_mapped_to_be_written(tmp_path):
+    jobspan.dump(np.arange(9), tmp_path / "value")
+    with (tmp_path / "value").open("rb") as file:
+        found = jobspan.load(file, mmap_mode="r+")
+    found[0] = 7
+    found.flush()
+    assert jobspan.load(tmp_path / "value")[0] == 7

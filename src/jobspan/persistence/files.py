@@ -63,7 +63,12 @@ def dump(
     if protocol is not None and not 0 <= protocol <= pickle.HIGHEST_PROTOCOL:
         raise ValueError(f"protocol={protocol!r}: pass None, pickle's protocol 5 is used")
     if hasattr(filename, "write"):
-        _write(value, filename)
+        name, level = _read_compress(compress, "")
+        if name is None:
+            _write(value, filename)
+        else:
+            with COMPRESSORS.load(name).open(filename, "wb", level) as file:
+                _write(value, file)
         return None
     path = os.fspath(filename) if isinstance(filename, str | os.PathLike) else None
     if not isinstance(path, str):
@@ -162,8 +167,14 @@ def _load(file: Any, name: str | None, source: Any, how: _How) -> Any:
         How arrays are wanted.
     """
     start = file.read(len(MAGIC))
+    if not start and isinstance(file, io.BytesIO):
+        file.seek(0)  # as joblib: what was dumped into it is loaded from it, with nothing between
+        start = file.read(len(MAGIC))
     if start == MAGIC:
         if how.mmap_mode is not None and _is_raw(file) and file.tell() == len(MAGIC):
+            if how.mmap_mode in ("r+", "w+") and not file.writable() and name is not None:
+                with Path(name).open("r+b") as writable:
+                    return map_value(writable, name, how.mmap_mode)
             return map_value(file, name, how.mmap_mode)
         how = how.unmapped(
             f"{source!r} is not a raw file at its beginning, so it is not compatible with "

@@ -104,13 +104,14 @@ class LocalStore:
         return self._root
 
     def keep_out_of_git(self) -> None:
-        """Make the folder, where it is not there yet, with a file that tells git to ignore it."""
+        """Make the folder; one that is empty gets a file that tells git to ignore it."""
         try:
-            os.makedirs(self._root)
-            with open(os.path.join(self._root, _GIT_IGNORE), "x") as file:
-                file.write("# Made by jobspan: a cache is no part of what git keeps.\n*\n")
+            os.makedirs(self._root, exist_ok=True)
+            if not os.listdir(self._root):
+                with open(os.path.join(self._root, _GIT_IGNORE), "x") as file:
+                    file.write("# Made by jobspan: a cache is no part of what git keeps.\n*\n")
         except OSError:
-            return  # it is there, or cannot be made: whoever writes into it will be told
+            return  # whoever writes into it will be told
 
     @property
     def conditional(self) -> bool:

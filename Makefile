@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 EXTRAS := test,lint,bench
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help demo test soak sklearn soak-load fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
+.PHONY: help demo test soak sklearn joblib-suite soak-load fuzz faults hosts lint format bench bench-quick bench-report golden behaviours browser namespaces docs clean
 
 help:
 	@echo "make demo    run a real job on this machine, on Dask and on Ray, with one shared cache"
@@ -18,6 +18,7 @@ help:
 	@echo "make hosts   run on several hosts, made of network namespaces, and pull their wires"
 	@echo "make soak-load  work at random, under faults, for hours (SECONDS=60 for less)"
 	@echo "make sklearn run scikit-learn's own tests with joblib and with jobspan in its place"
+	@echo "make joblib-suite run joblib's own tests with joblib and with jobspan in its place"
 	@echo "make lint    check style, types and layers"
 	@echo "make bench   measure jobspan beside its peers (ONLY=topic for a part; bench-quick in"
 	@echo "             five minutes; bench-report writes docs/benchmarks.md from the last run)"
@@ -74,6 +75,9 @@ hosts: $(STAMP) namespaces
 
 sklearn: $(STAMP)
 	$(RUN) -m tests.sklearn.compare $(ONLY)
+
+joblib-suite: $(STAMP)
+	$(RUN) -m tests.joblib_suite.compare $(ONLY)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

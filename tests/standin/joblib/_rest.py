@@ -20,22 +20,26 @@ def folders() -> list[str]:
     return [] if found is None else list(found.submodule_search_locations or ())
 
 
+def itself(module: str):
+    """Return a module of the installed joblib, which goes by another name beside the stand-in."""
+    if ITSELF not in sys.modules:
+        where = folders()
+        spec = importlib.util.spec_from_file_location(
+            ITSELF, Path(where[0], "__init__.py"), submodule_search_locations=where
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[ITSELF] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[ITSELF])
+    return importlib.import_module(f"{ITSELF}.{module}")
+
+
 def rest_of(module: str):
     """Return the ``__getattr__`` of a module: names that it has not are the installed joblib's."""
 
     def found(name: str):
-        where = folders()
-        if name.startswith("__") or not where:
+        if name.startswith("__") or not folders():
             raise AttributeError(f"module 'joblib.{module}' has no attribute {name!r}")
-        if ITSELF not in sys.modules:
-            origin = Path(where[0], "__init__.py")
-            spec = importlib.util.spec_from_file_location(
-                ITSELF, origin, submodule_search_locations=where
-            )
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules[ITSELF] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[ITSELF])
-        return getattr(importlib.import_module(f"{ITSELF}.{module}"), name)
+        return getattr(itself(module), name)
 
     return found

@@ -45,8 +45,6 @@ _BY_REASON = {
         test_parallel::test_overwrite_default_backend
         test_parallel::test_backend_hinting_and_constraints
         test_parallel::test_backend_hinting_and_constraints_with_custom_backends
-        test_parallel::test_zero_worker_backend
-        test_parallel::test_threadpool_limitation_in_child_override
         test_dask::test_nested_parallelism_with_dask
         test_dask::test_nested_backend_context_manager_implicit_n_jobs
     """,
@@ -102,6 +100,9 @@ _BY_REASON = {
     """,
     "two calls run on two workers, which Dask forks with one state of random": """
         test_dask::test_dont_assume_function_purity
+    """,
+    "expects new workers where an initializer's arguments change; it runs in those there are": """
+        test_parallel::test_initializer_not_reused
     """,
     "expects that inner_max_num_threads is refused": """
         test_config::test_threadpool_limitation_in_child_context_error

@@ -125,6 +125,7 @@ def test_a_folder_that_is_deleted_meanwhile_is_made_anew(tmp_path):
 
 def test_a_folder_that_has_become_a_file(tmp_path):
     memory = Memory(tmp_path / "cache", verbose=0)
+    shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("")
     found, computed, warned = squares(memory, [1, 2])
     assert (found, computed) == ([1, 4], 2)

@@ -228,6 +228,10 @@ class Proxy:
                     with contextlib.suppress(RuntimeError, OSError):
                         each.close()
 
+    def _passed_on(self, head: _Head) -> bytes:
+        """Return the head of a request as the server gets to see it."""
+        return head.without(*self._hidden)
+
     async def _exchange(
         self,
         reader: asyncio.StreamReader,
@@ -263,7 +267,7 @@ class Proxy:
             writer.write(f"HTTP/1.1 {status} {reason}\r\n{length}\r\n\r\n{text}".encode())
             await writer.drain()
             return True
-        upstream_writer.write(head.without(*self._hidden))
+        upstream_writer.write(self._passed_on(head))
         for piece in body:
             upstream_writer.write(piece)
             await upstream_writer.drain()

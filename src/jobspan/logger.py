@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import pprint
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
 
 __all__ = ["Logger", "PrintTime", "format_time", "level_of_user", "pformat", "short_format_time"]
 
@@ -47,6 +49,8 @@ def pformat(obj: object, indent: int = 0, depth: int = 3) -> str:
     >>> pformat({"a": [1, [2]]}, depth=1)
     "{'a': [...]}"
     """
+    import pprint
+
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return pprint.pformat(obj, indent=indent, depth=depth)
@@ -85,15 +89,20 @@ class Logger:
 
     def warn(self, msg: object) -> None:
         """Log a warning."""
-        logging.getLogger(self._name).warning("[%s]: %s", self, msg)
+        self._logger().warning("[%s]: %s", self, msg)
 
     def info(self, msg: object) -> None:
         """Log what is worth knowing."""
-        logging.getLogger(self._name).info("[%s]: %s", self, msg)
+        self._logger().info("[%s]: %s", self, msg)
 
     def debug(self, msg: object) -> None:
         """Log a detail."""
-        logging.getLogger(self._name).debug("[%s]: %s", self, msg)
+        self._logger().debug("[%s]: %s", self, msg)
+
+    def _logger(self) -> logging.Logger:
+        import logging
+
+        return logging.getLogger(self._name)
 
     def format(self, obj: object, indent: int = 0) -> str:
         """Return `obj` as text, arrays abridged."""
@@ -114,6 +123,8 @@ class PrintTime:
     def __init__(self, logfile: str | None = None, logdir: str | None = None) -> None:
         if logfile is not None and logdir is not None:
             raise ValueError("Cannot specify both logfile and logdir")
+        from pathlib import Path
+
         self.start_time = self.last_time = time.time()
         path = Path(logdir, "jobspan.log") if logdir is not None else logfile
         self.logfile = None if path is None else str(path)
@@ -140,6 +151,6 @@ class PrintTime:
         line = f"{msg}: {format_time(seconds)}"
         sys.stderr.write(line + "\n")
         if self.logfile is not None:
-            with Path(self.logfile).open("a") as file:
+            with open(self.logfile, "a") as file:  # noqa: PTH123 - no reason to load pathlib
                 file.write(line + "\n")
         self.last_time = now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -190,8 +189,11 @@ def prepare_process(context: CallContext) -> None:
     if warnings.filters != done.filters:
         warnings.filters[:] = done.filters  # type: ignore[index]  # a list, whatever typeshed says
         warnings._filters_mutated()  # type: ignore[attr-defined]  # as warnings itself does
-    if context.log_level is not None and logging.root.level != context.log_level:
-        logging.root.setLevel(context.log_level)
+    if context.log_level is not None:
+        import logging
+
+        if logging.root.level != context.log_level:
+            logging.root.setLevel(context.log_level)
 
 
 def _directory() -> str | None:

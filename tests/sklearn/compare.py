@@ -1,7 +1,5 @@
 """Run scikit-learn's own tests with joblib, and with jobspan standing in for it, and compare.
 
-Both run at the same time, so that whatever else the machine does slows both.
-
 ``python -m tests.sklearn.compare [words]``: the modules of scikit-learn that call joblib, or those
 whose path holds one of the words. Ends with 1 where jobspan fails a test that joblib passes.
 """
@@ -9,7 +7,7 @@ whose path holds one of the words. Ends with 1 where jobspan fails a test that j
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from tests.standin import running
 from tests.standin.running import Run
@@ -37,9 +35,8 @@ def run(modules: list[str], *, stand_in: bool, words: str = "", limit: float = 1
     return running.run(root, modules, stand_in=stand_in, words=words, limit=limit)
 
 
-def worse(theirs: Run, ours: Run) -> dict[str, str]:
-    """Return the tests that fail with jobspan and not with joblib."""
-    return {name: text for name, text in ours.failed.items() if name not in theirs.failed}
+def _run_one(module: str, stand_in: bool) -> Run:
+    return run([module], stand_in=stand_in)
 
 
 def main() -> int:
@@ -49,16 +46,14 @@ def main() -> int:
     all_theirs, all_ours = Run(), Run()
     print(f"{'module':52} {'joblib':>16} {'jobspan':>16} {'ratio':>6}")
     for module in modules:
-        with ThreadPoolExecutor(2) as both:
-            running = [both.submit(run, [module], stand_in=stand_in) for stand_in in (False, True)]
-            theirs, ours = [one.result() for one in running]
+        theirs, ours = running.with_each(partial(_run_one, module))
         all_theirs.add(theirs)
         all_ours.add(ours)
         print(running.side_by_side(module, theirs, ours), flush=True)
-        for name, text in worse(theirs, ours).items():
+        for name, text in running.worse(theirs, ours).items():
             print(f"FAILED {name}\n{text[-1500:]}", flush=True)
     print(running.side_by_side("all", all_theirs, all_ours))
-    problems = worse(all_theirs, all_ours)
+    problems = running.worse(all_theirs, all_ours)
     print(f"{len(problems)} tests fail with jobspan that pass with joblib")
     return 1 if problems else 0
 

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def run(
             elif case.find("skipped") is None:
                 found.passed.add(name)
     return found
+
+
+def with_each(run_with: Callable[[bool], Run]) -> tuple[Run, Run]:
+    """Run with joblib and with jobspan in its place, at the same time: what else the machine does
+    slows both."""
+    with ThreadPoolExecutor(2) as both:
+        theirs, ours = both.map(run_with, (False, True))
+    return theirs, ours
+
+
+def worse(theirs: Run, ours: Run) -> dict[str, str]:
+    """Return the tests that fail with jobspan and not with joblib, and what they tell."""
+    return {name: text for name, text in ours.failed.items() if name not in theirs.failed}
 
 
 def side_by_side(module: str, theirs: Run, ours: Run) -> str:

@@ -87,10 +87,8 @@ class EntryPaths:
         digest = key.digest
         folder = self._folders.get(key.function)
         if folder is None:
-            path, end = (
-                self._store.local_path(entry_name(key)),
-                f"{digest[:SPREAD]}{os.sep}{digest}",
-            )
+            path = self._store.local_path(entry_name(key))
+            end = f"{digest[:SPREAD]}{os.sep}{digest}"
             if not path.endswith(end):
                 return path  # a store that has its own way with names
             folder = self._folders[key.function] = path.removesuffix(end)

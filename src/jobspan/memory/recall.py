@@ -272,7 +272,13 @@ class Cache:
         return found
 
     def _decoded(
-        self, data: Any, token: str, key: CallKey, *, mapped: bool = False, digests: Any = None
+        self,
+        data: Any,
+        token: str,
+        key: CallKey,
+        *,
+        mapped: bool = False,
+        digests: tuple[bytes, bytes] | None = None,
     ) -> Found | None:
         try:
             signed = self.format.signer is not None

@@ -195,14 +195,12 @@ class Cache:
         for store, paths in ((self.tier, self._tier_paths), (self.store, self._paths)):
             if store is None:
                 continue
+            data: Any
             try:
-                data = (
-                    None
-                    if paths is None
-                    else read_or_map(paths.of(key), writable=self.mmap_mode != "r")
-                )
                 if paths is None:
                     data, _ = store.get(name, 0, MAPPED_BYTES)
+                else:
+                    data = read_or_map(paths.of(key), writable=self.mmap_mode != "r")
                 if data is None:
                     continue
                 if Lease.is_packed(data):

@@ -1,7 +1,9 @@
 """A grid search of scikit-learn: 40 fits on 50,000 x 50, joblib's backends beside jobspan's.
 
 Both serve the same call of scikit-learn, on the same cluster of two workers, warm: the search runs
-once on a hundredth of the data before it is timed.
+once on a hundredth of the data before it is timed. In a virtual machine, memory that it never used
+before is slow to get, which falls to whoever needs it first; on Dask, where that is a tenth of the
+time, the search is also timed after one on other data of the same size.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ def search(X, y):
     grid = {"alpha": [10.0 ** power for power in range(-4, 4)]}
     return GridSearchCV(RidgeClassifier(), grid, cv=5, n_jobs=2).fit(X, y)
 
-def timed(block):
+def timed(block, rows_before):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50_000, 50))
     y = (X[:, 0] + rng.normal(size=50_000) > 0).astype(int)
     with block:
-        search(X[:500], y[:500])
+        search(X[:rows_before][::-1].copy(), y[:rows_before][::-1].copy())
         begin = time.perf_counter()
         search(X, y)
         return time.perf_counter() - begin
@@ -58,21 +60,24 @@ _END_OF_RAY = """
 """
 
 
-def _contestant(start: str, block: str, end: str) -> Contestant:
-    body = textwrap.indent(f"{block}\nseconds = timed(block)", "    ")
+FEW_ROWS, ALL_ROWS = 500, 50_000
+
+
+def _contestant(start: str, block: str, end: str, rows_before: int) -> Contestant:
+    body = textwrap.indent(f"{block}\nseconds = timed(block, {rows_before})", "    ")
     return Contestant(f"{_SEARCH}{start}{body}\n{end}")
 
 
-def _jobspan(name: str, start: str = "", end: str = "") -> Contestant:
-    return _contestant(
-        start, f"import jobspan\nblock = jobspan.parallel_config({name!r}, n_jobs=2)", end
-    )
+def _jobspan(name: str, start: str = "", end: str = "", rows_before: int = FEW_ROWS) -> Contestant:
+    block = f"import jobspan\nblock = jobspan.parallel_config({name!r}, n_jobs=2)"
+    return _contestant(start, block, end, rows_before)
 
 
-def _joblib(name: str, start: str = "", end: str = "", before: str = "") -> Contestant:
-    return _contestant(
-        start, f"import joblib\n{before}block = joblib.parallel_config({name!r}, n_jobs=2)", end
-    )
+def _joblib(
+    name: str, start: str = "", end: str = "", before: str = "", rows_before: int = FEW_ROWS
+) -> Contestant:
+    block = f"import joblib\n{before}block = joblib.parallel_config({name!r}, n_jobs=2)"
+    return _contestant(start, block, end, rows_before)
 
 
 CASES = [
@@ -86,6 +91,14 @@ CASES = [
         {
             "jobspan": _jobspan("dask", _DASK, _END_OF_DASK),
             "joblib": _joblib("dask", _DASK, _END_OF_DASK),
+        },
+        at_most={"joblib": 0.7},
+    ),
+    Case(
+        "scikit-learn: a second grid search, 40 fits on 50,000 x 50, Dask",
+        {
+            "jobspan": _jobspan("dask", _DASK, _END_OF_DASK, ALL_ROWS),
+            "joblib": _joblib("dask", _DASK, _END_OF_DASK, rows_before=ALL_ROWS),
         },
         at_most={"joblib": 0.7},
     ),

@@ -280,6 +280,21 @@ def slow_double(x: int) -> tuple[int, int]:
     return 2 * x, os.getpid()
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_the_scheduler_keeps_no_arguments(deployment: Any) -> None:
+    def megabytes() -> float:
+        statm = Path(f"/proc/{deployment.scheduler.pid}/statm").read_text()
+        return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    calls = [delayed(len)(bytes(100_000 + x)) for x in range(500)]
+    with parallel_config(deployment.url):
+        parallel = Parallel(batch_size=1)
+        parallel(calls[:20])
+        before = megabytes()
+        assert parallel(calls) == [100_000 + x for x in range(500)]
+        assert megabytes() - before < 25
+
+
 def test_a_cache_on_a_bucket_is_used_by_the_workers(
     deployment: Any, moto_server: Any, fresh_prefix: Any
 ) -> None:

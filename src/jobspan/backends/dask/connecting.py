@@ -207,7 +207,7 @@ def workers_reachable(client: Any, timeout: float) -> bool:
 
 
 def scatter(client: Any, value: Any, *, direct: bool) -> Any:
-    """Put a value on the cluster; return its future."""
+    """Put a value on the cluster, or each one of a list; return its future, or theirs."""
     for _ in range(SCATTERINGS - 1):
         with contextlib.suppress(OSError):
             return client.scatter(value, hash=False, direct=direct)

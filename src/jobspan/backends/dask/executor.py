@@ -39,7 +39,7 @@ SLICE_SECONDS = 0.5
 """How often a waiting executor looks whether the cluster is still there."""
 
 MESSAGE_BYTES = 4 << 20
-"""No message to the scheduler is larger."""
+"""So many bytes are sent at once, and not many more."""
 
 LET_GO_TASKS = 1024
 LET_GO_BYTES = 16 << 20
@@ -227,19 +227,17 @@ class DaskExecutor:
             self._send(message)
 
     def _send(self, message: list[tuple[Task, Parcel]]) -> None:
+        self._send_loose(message)
         columns: list[list[Any]] = [[], [], [], [], []]
         keys: list[str] = []
         for task, parcel in message:
             self._serial += 1
             keys.append(f"{task.name}-{self._run}-{self._serial}")
-            body: Any = parcel.body
-            if parcel.loose is not None:
-                body = task.held = scatter(self._client, bytes(parcel.loose), direct=self._direct)
             task.size = parcel.size
             task.sendings += 1
             values = (
                 parcel.head,
-                body,
+                parcel.body if parcel.loose is None else task.held,
                 self._sender.handles(parcel.head_places),
                 self._sender.handles(parcel.places),
                 parcel.kept,
@@ -262,6 +260,15 @@ class DaskExecutor:
             task.future = sent[key]
             self._tasks[key] = task
         self._arrivals.follow(sent)
+
+    def _send_loose(self, message: list[tuple[Task, Parcel]]) -> None:
+        """Send ahead, straight to workers, the calls that have many bytes."""
+        loose = [(task, parcel.loose) for task, parcel in message if parcel.loose is not None]
+        if loose:
+            bodies = [bytes(body) for _, body in loose]
+            held = scatter(self._client, bodies, direct=self._direct)
+            for (task, _), future in zip(loose, held, strict=True):
+                task.held = future
 
     def _refuse(self, batch: Batch, error: TransportError) -> None:
         """Settle a call that cannot be sent; send the others of its batch one by one."""

@@ -20,8 +20,9 @@ __all__ = ["Parcel", "Sender"]
 LARGE_FUNCTION = 1 << 14
 """Functions whose pickle has so many bytes are scattered: the scheduler sees every task's bytes."""
 
-LARGE_BODY = 1 << 20
-"""Calls whose pickle has so many bytes go to a worker without passing through the scheduler."""
+LARGE_BODY = 1 << 15
+"""Calls whose pickle has so many bytes go to a worker without passing through the scheduler, which
+keeps the last thousand messages to each worker that have less than a megabyte."""
 
 
 class Parcel(NamedTuple):
@@ -50,8 +51,8 @@ class Parcel(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that the batch adds to a message."""
-        return len(self.head) + len(self.body or b"")
+        """Bytes that are sent for the batch."""
+        return len(self.head) + len(self.loose or self.body or b"")
 
 
 class Sender:

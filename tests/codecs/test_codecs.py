@@ -92,6 +92,7 @@ def frames():
     index = pd.date_range("2026-01-01", periods=3, name="day")
     yield pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"]}, index=index)
     yield pd.DataFrame({"c": pd.Categorical(["u", "v", "u"]), "t": pd.to_timedelta([1, 2, 3])})
+    yield pd.DataFrame({"p": pd.period_range("2026", periods=3), "i": pd.interval_range(0, 3)})
     yield pd.DataFrame()
     yield pl.DataFrame({"a": [1, None], "b": ["x", "y"], "c": [[1], [2, 3]]})
     yield pa.table({"a": [1, 2], "b": [{"x": 1}, None]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import pickle
 import struct
 import zlib
@@ -236,7 +237,7 @@ def _bomb(name: str) -> Attack:
     return decompression_bomb
 
 
-for _name in ("zlib", "zstd", "lz4"):
+for _name in ("zlib", "gzip", "bz2", "lzma", "xz", "zstd", "lz4"):
     ATTACKS[f"a {_name} bomb"] = _bomb(_name)
 
 
@@ -244,6 +245,27 @@ for _name in ("zlib", "zstd", "lz4"):
 def a_decompression_bomb_that_says_so(target: Target) -> bytes:
     packed = _blanks("zlib")
     return forged(target, [packed], compression="zlib", sizes=[BOMB_BYTES])
+
+
+@attack
+def many_small_decompression_bombs(target: Target) -> bytes:
+    """Each part is small enough; all of them are more than there is. The first ones do explode."""
+    size = 1 << 26
+    packed = compress("zstd", 3, b"1" + b" " * (size - 1))
+    parts = [packed] * 8 + [b"no part"] * (BOMB_BYTES // size)
+    return forged(target, parts, compression="zstd", sizes=[size] * len(parts))
+
+
+@attack
+def a_dictionary_of_lzma_larger_than_memory(target: Target) -> bytes:
+    """Its decoder takes what the first bytes say before it has read any more."""
+    packed = lzma.compress(b"true", lzma.FORMAT_ALONE)
+    return forged(
+        target,
+        [packed[:1] + struct.pack("<I", 3 << 30) + packed[5:]],
+        compression="lzma",
+        sizes=[4],
+    )
 
 
 @attack
@@ -272,6 +294,27 @@ def a_frame_compressed_inside(target: Target) -> bytes:
 
     table = pa.table({"a": [0] * (1 << 20)})
     return forged(target, [b"pandas", _stream(table, "zstd")], "arrow")
+
+
+@attack
+def a_frame_that_makes_polars_panic(target: Target) -> bytes:
+    import pyarrow as pa
+
+    table = pa.table({"a": pa.array([[], []], pa.list_(pa.int8(), 0))})
+    return forged(target, [b"polars", _stream(table)], "arrow")
+
+
+@attack
+def a_frame_whose_types_give_a_terminal_orders(target: Target) -> bytes:
+    import pyarrow as pa
+
+    metadata = {
+        b"ARROW:extension:name": b"arrow.uuid",
+        b"ARROW:extension:metadata": b"\x1b]0;owned\x07",
+    }
+    field = pa.field("a", pa.binary(16), metadata=metadata)
+    table = pa.table([pa.array([bytes(16)], pa.binary(16))], schema=pa.schema([field]))
+    return forged(target, [b"arrow", _stream(table)], "arrow")
 
 
 @attack

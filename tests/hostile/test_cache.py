@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from attacks import ATTACKS, LIES, Bomb, Target
+from attacks import ATTACKS, LIES, Bomb, Target, forged
 from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
@@ -54,6 +55,56 @@ def test_it_is_a_miss_is_told_and_is_replaced(name, mode, remote, tmp_path):
     assert function.check_call_in_cache(x)
     if not data.startswith(b"joblease"):
         assert [w for w in told if issubclass(w.category, CacheWarning) and planted in str(w)]
+    assert not [w for w in told if re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", str(w.message))]
+
+
+@pytest.fixture
+def unpickling_type():
+    """A type of columns such as libraries register: what a stream says of it is unpickled."""
+    pa = pytest.importorskip("pyarrow")
+
+    class Unpickling(pa.ExtensionType):
+        def __init__(self, told=b""):
+            self.told = told
+            super().__init__(pa.int64(), "project.unpickling")
+
+        def __arrow_ext_serialize__(self):
+            return self.told
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage_type, serialized):
+            if serialized:
+                pickle.loads(serialized)
+            return cls(serialized)
+
+    pa.register_extension_type(Unpickling())
+    yield Unpickling
+    pa.unregister_extension_type("project.unpickling")
+
+
+@pytest.mark.parametrize("within", ["column", "list", "dictionary"])
+def test_a_type_of_columns_whose_library_unpickles(within, unpickling_type, tmp_path):
+    import pyarrow as pa
+
+    mark = tmp_path / "mark"
+    kind = unpickling_type(pickle.dumps(Bomb(str(mark))))
+    column = pa.ExtensionArray.from_storage(kind, pa.array([1]))
+    if within == "list":
+        column = pa.ListArray.from_arrays([0, 1], column)
+    if within == "dictionary":
+        column = pa.DictionaryArray.from_arrays([0], pa.ListArray.from_arrays([0, 1], column))
+    sink = pa.BufferOutputStream()
+    table = pa.table({"a": column})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    stream = bytes(sink.getvalue())
+    mark.unlink(missing_ok=True)
+    memory = make_memory(tmp_path / "cache", "safe", remote=True)
+    x = next(numbers)
+    plant(memory, lambda target: forged(target, [b"arrow", stream], "arrow"), x, mark)
+    with pytest.warns(CacheWarning, match="extension types"):
+        assert memory.cache(computed)(x) == [x, "right"]
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("mode", MODES)

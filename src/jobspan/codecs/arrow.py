@@ -2,13 +2,15 @@
 
 Arrow maps what it reads and trusts its offsets, and a stream of some bytes can say that it holds
 a billion rows of nothing. So a stream is refused where it is compressed inside, where its offsets
-lead elsewhere, and where a frame of it would not fit into memory.
+lead elsewhere, and where a frame of it would not fit into memory. A column of an extension type is
+made by code that some library has registered for it, and there are libraries whose code unpickles
+what the stream says of the type: only types whose code is known are read and written.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jobspan.codecs.compression import check_room
@@ -23,6 +25,25 @@ SLOT_BYTES = 8
 
 _DICTIONARY, _RECORDS = 2, 3
 """Arrow's numbers for messages that have buffers."""
+
+_EXTENSION = b"ARROW:extension:name"
+"""Under which key a field says that its type is an extension."""
+
+_NO_EXTENSION = b"jobspan:extension:xx"
+"""Of the same length: with this key in its place the field is of its plain type to Arrow."""
+
+_KNOWN_EXTENSIONS = frozenset(
+    (
+        "arrow.bool8",
+        "arrow.fixed_shape_tensor",
+        "arrow.json",
+        "arrow.opaque",
+        "arrow.uuid",
+        "pandas.interval",
+        "pandas.period",
+    )
+)
+"""Extension types that Arrow itself and pandas read, from text and JSON."""
 
 
 class ArrowCodec:
@@ -50,6 +71,7 @@ class ArrowCodec:
             kind, table = "polars", value.to_arrow()
         else:
             raise CodecError(f"{type(value).__qualname__} cannot be stored as Arrow data")
+        _refuse_extensions(pa, table.schema.serialize(), CodecError)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -61,6 +83,8 @@ class ArrowCodec:
         kind, _, frequency = bytes(parts[0]).decode().partition(" ")
         stream = pa.py_buffer(parts[1])
         _refuse_compression(pa, stream)
+        schema = pa.ipc.MessageReader.open_stream(stream).read_next_message().serialize()
+        _refuse_extensions(pa, schema, EntryDamagedError)
         table = pa.ipc.open_stream(stream).read_all()
         table.validate(full=True)
         if kind == "arrow":
@@ -72,9 +96,7 @@ class ArrowCodec:
                 frame.index.freq = frequency
             return frame
         if kind == "polars":
-            import polars as pl
-
-            return pl.from_arrow(table)
+            return _polars(table)
         raise EntryDamagedError(f"no kind of frame is called {kind[:20]!r}")
 
 
@@ -89,6 +111,55 @@ def _table_of_pandas(frame: Any) -> Any:
         if not (back.equals(part) and back.index.dtype == part.index.dtype):
             raise CodecError(f"columns of objects, {doubtful}, do not stay what they are in Arrow")
     return table
+
+
+def _polars(table: Any) -> Any:
+    """Return a table as a frame of polars'; what makes polars panic is damage."""
+    import polars as pl
+
+    try:
+        return pl.from_arrow(table)
+    except BaseException as error:
+        # Not an Exception, as it would end a program of Rust's.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise EntryDamagedError(f"polars cannot read the Arrow stream: {error}") from error
+
+
+def _refuse_extensions(pa: Any, schema: Any, refusal: type[CodecError | EntryDamagedError]) -> None:
+    """Refuse a schema with extension types that are not known to run no code.
+
+    Parameters
+    ----------
+    pa : module
+        pyarrow.
+    schema : buffer
+        The schema as a message. Read as it is, it would run their code.
+    refusal : type
+        What is raised.
+    """
+    plain = bytes(schema).replace(_EXTENSION, _NO_EXTENSION)
+    names = _extensions(pa, pa.ipc.read_schema(pa.py_buffer(plain)))
+    unknown = sorted(set(names) - _KNOWN_EXTENSIONS)
+    if unknown:
+        raise refusal(
+            f"columns of the extension types {unknown} are neither stored nor read as Arrow data: "
+            "to read them runs the code of a library. Convert them to plain columns"
+        )
+
+
+def _extensions(pa: Any, fields: Iterable[Any]) -> Iterator[str]:
+    """Yield the names of the extension types of fields, of those within them too."""
+    pending = list(fields)
+    while pending:
+        one = pending.pop()
+        name = (one.metadata or {}).get(_NO_EXTENSION)
+        if name is not None:
+            yield name.decode(errors="replace")
+        kind = one.type
+        while pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        pending += (kind.field(number) for number in range(kind.num_fields))
 
 
 def _refuse_compression(pa: Any, stream: Any) -> None:

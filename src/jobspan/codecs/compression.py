@@ -19,6 +19,9 @@ _DEFAULT_LEVEL = 3
 _GZIP = 31
 """``wbits`` of zlib for a frame of gzip's."""
 
+_LZMA_MEMORY = 1 << 27
+"""What LZMA's decoder may take beside its output: twice what its highest level wants."""
+
 
 def read_compress(value: Any) -> tuple[str, int]:
     """Return name and level for what the user gave as ``compress=``.
@@ -120,7 +123,7 @@ def _decompressed(name: str, data: Any, most: int) -> bytes:
     if name == "bz2":
         return bz2.BZ2Decompressor().decompress(data, most)
     if name in ("lzma", "xz"):
-        return lzma.LZMADecompressor().decompress(data, most)
+        return lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(data, most)
     if name == "zstd":
         reader = _module(name).ZstdDecompressor().stream_reader(bytes(data))
         return bytes(reader.read(most))

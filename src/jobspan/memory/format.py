@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from jobspan.codecs.compression import compress, decompress
+from jobspan.codecs.compression import check_room, compress, decompress
 from jobspan.codecs.entry import Header, Part, pack
 from jobspan.codecs.plain import choose_safe
 from jobspan.codecs.signing import Signer
@@ -119,6 +119,7 @@ class EntryFormat:
         codec = self._reader(header.codec)
         given: list[Any] = parts
         if header.compression:
+            check_room(sum(header.sizes))
             given = [
                 decompress(header.compression, part, size)
                 for part, size in zip(parts, header.sizes, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Hashable
@@ -19,6 +20,9 @@ class CacheWarning(JobspanWarning):
     """The cache could not do its work; the call's result is right all the same."""
 
 
+_ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal might take for an order. Whoever wrote an entry has a say in what fails there."""
+
 _reported: set[Hashable] = set()
 _lock = threading.Lock()
 
@@ -31,4 +35,5 @@ def report(cause: Hashable, text: str) -> None:
         if len(_reported) >= MOST_CAUSES:
             _reported.clear()
         _reported.add(cause)
+    text = _ORDERS.sub(lambda found: repr(found[0])[1:-1], text)
     warnings.warn(text, CacheWarning, stacklevel=level_of_user())

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import struct
 import subprocess
 import sys
 import warnings
@@ -14,14 +15,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 import pytest
 from attacks import ATTACKS, LIES, Bomb, Target, forged
 from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
 from jobspan.calls import Recalled
+from jobspan.codecs.entry import Header, pack, read_header, unpack
+from jobspan.codecs.signing import Signer
+from jobspan.errors import EntryDamagedError
 from jobspan.memory import CacheWarning
 from jobspan.memory.format import EntryFormat
+from jobspan.memory.inventory import survey
 from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 
@@ -175,6 +181,158 @@ def test_a_file_that_is_altered_while_it_is_read(function, mmap_mode, tmp_path, 
     assert np.array_equal(found, honest)
 
 
+class Flickering(bytearray):
+    """What a map shows of a file that is written to: from the second look on a signed header."""
+
+    signed = b""
+
+    def __getitem__(self, place):
+        self[: len(self.signed)] = self.signed
+        return super().__getitem__(place)
+
+
+def test_a_header_that_is_altered_while_it_is_read():
+    """What the signature is over must be the bytes from which the fields were read."""
+    digest = "ab" * 32
+    honest = pack(Header(digest, "f", 1.0, 1.0), [b"honest", bytes(100)], Signer(KEY).sign)
+    evil = pack(Header(digest, "f", 1.0, 1.0), [b"forged", bytes(100)], Signer(b"x" * 32).sign)
+    seen = Flickering(evil)
+    seen[24:56] = honest[24:56]  # the digest of the head
+    seen.signed = bytes(honest[: read_header(honest)[1]])
+    with pytest.raises(EntryDamagedError, match="digest"):
+        unpack(seen, digest, settled=False)
+
+
+def a_frame(x):
+    return pd.DataFrame({"a": np.arange(x, x + 30_000)})
+
+
+def an_array_of_chance(x):
+    return np.random.default_rng(x).integers(0, 1 << 60, 30_000)
+
+
+@pytest.mark.parametrize("mmap_mode", ["r", "c"])
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [(a_frame, {"codec": "arrow"}), (an_array_of_chance, {"compress": True})],
+    ids=["arrow", "compressed"],
+)
+@pytest.mark.filterwarnings("ignore:Compressed results")
+def test_what_is_no_array_of_the_file_is_no_map(
+    function, options, mmap_mode, tmp_path, monkeypatch
+):
+    """Of other parts than arrays lengths and offsets are read, which must be those verified."""
+    x = next(numbers)
+    memory = Memory(tmp_path, verbose=0, sign_key=KEY, mmap_mode=mmap_mode, **options)
+    cached = memory.cache(function)
+    honest = function(x)
+    cached(x)
+    path = Path(memory.store_backend.local_path(entry_name(cached._keys.key((x,), {}))))
+    decoded = EntryFormat.value
+
+    def altered_first(self, header, parts, *, writable):
+        with path.open("r+b") as file:
+            file.seek(20_000)
+            file.write(bytes(40_000))
+        return decoded(self, header, parts, writable=writable)
+
+    monkeypatch.setattr(EntryFormat, "value", altered_first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(cached(x), honest)
+
+
+# --- what is no file of a cache, in its folder -------------------------------------------------
+
+
+@pytest.fixture
+def planted_path(tmp_path, request):
+    """Where an entry is looked for, by a cache of some mode; its folder is there."""
+    mode, mmap_mode = getattr(request, "param", ("signed", None))
+    memory = Memory(tmp_path / "cache", verbose=0, mmap_mode=mmap_mode, **MODES[mode])
+    function = memory.cache(computed)
+    x = next(numbers)
+    path = Path(memory.store_backend.local_path(entry_name(function._keys.key((x,), {}))))
+    path.parent.mkdir(parents=True)
+    return function, x, path
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.filterwarnings("ignore::jobspan.errors.JobspanWarning")
+def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(planted_path):
+    function, x, path = planted_path
+    os.mkfifo(path)
+    os.mkfifo(path.with_name("0" * 64))
+    assert function(x) == [x, "right"]
+    assert path.is_file()
+    assert function.check_call_in_cache(x)
+    survey(function.store_backend)
+
+
+@pytest.mark.parametrize(
+    "planted_path",
+    [(mode, mmap_mode) for mode in MODES for mmap_mode in (None, "r")],
+    indirect=True,
+    ids=str,
+)
+def test_a_file_without_end_that_takes_no_space(planted_path):
+    """A sparse file: to read it takes memory that its writer never had."""
+    resource = pytest.importorskip("resource")
+    function, x, path = planted_path
+    digest = path.name
+    facts = forged(Target(digest, b"", b"", ""), [b"[1]", bytes(100)])
+    size = 1 << 37
+    for begin in (facts, b"", facts[:20] + struct.pack("<I", 1000) + facts[24:], long_one(digest)):
+        path.write_bytes(begin)
+        os.truncate(path, size)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.warns(CacheWarning):
+            assert function(x) == [x, "right"]
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def long_one(digest):
+    """Return the start of an entry that says rightly how long its parts are."""
+    from blake3 import blake3
+
+    size = (1 << 37) - 512
+    data = bytearray(forged(Target(digest, b"", b"", ""), [b"[1]", b""]))
+    struct.pack_into("<4Q", data, 56 + 160, 3, size, 3, size)
+    (length,) = struct.unpack_from("<I", data, 12)
+    data[24:56] = blake3(bytes(data[56 : 56 + length])).digest()
+    return bytes(data)
+
+
+@pytest.mark.timeout(30)
+def test_links_in_a_folder_lead_a_listing_nowhere(tmp_path):
+    """Links to the folder itself make paths without end; others lead to what is not ours."""
+    memory = Memory(tmp_path / "cache", verbose=0)
+    memory.cache(computed)(1)
+    other = Memory(tmp_path / "other", verbose=0)
+    other.cache(len)("abc")
+    for name in ("a", "b", "c"):
+        (tmp_path / "cache" / name).symlink_to(tmp_path / "cache")
+    (tmp_path / "cache" / "d").symlink_to("d")
+    (tmp_path / "cache" / "builtins.len").symlink_to(tmp_path / "other" / "builtins.len")
+    assert len(list(memory.store_backend.list())) == 1
+    memory.clear(warn=False)
+    assert not memory.cache(computed).check_call_in_cache(1)
+    assert other.cache(len).check_call_in_cache("abc")
+
+
+def test_the_memory_of_a_listing(tmp_path):
+    """Headers may be long; of many, no more is kept than what a listing shows."""
+    resource = pytest.importorskip("resource")
+    store = open_store(str(tmp_path / "cache"))
+    entry = forged(Target("ab" * 32, b"", b"", ""), [b""] * 100_000)
+    for number in range(40):
+        store.put(f"project.f/0/{number:064x}", entry)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(survey(store).entries) == 40
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
 def test_who_cannot_sign_does_not_vouch_for_what_others_wrote(tmp_path):
     """A reader with the public key does not fall back to unsigned entries."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -293,8 +451,6 @@ def test_the_command_refuses_names_that_climb(bucket_with_climbing_names, tmp_pa
 
 def test_the_command_stands_all_of_them(tmp_path):
     """Nothing is decoded, nothing crashes, and no terminal is given orders."""
-    from jobspan.codecs.entry import Header, pack
-
     memory = Memory(tmp_path / "cache", verbose=0)
     for x, name in enumerate({**ATTACKS, **LIES}):
         plant(memory, {**ATTACKS, **LIES}[name], x, tmp_path / "mark")

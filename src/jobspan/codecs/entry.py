@@ -31,7 +31,16 @@ from blake3 import blake3
 
 from jobspan.errors import CodecError, EntryDamagedError
 
-__all__ = ["ALIGNMENT", "LARGEST_HEADER", "Header", "Lease", "pack", "read_header", "unpack"]
+__all__ = [
+    "ALIGNMENT",
+    "LARGEST_HEADER",
+    "Header",
+    "Lease",
+    "check_start",
+    "pack",
+    "read_header",
+    "unpack",
+]
 
 MAGIC = b"jobspan\0"
 LEASE_MAGIC = b"joblease"
@@ -39,6 +48,12 @@ VERSION = 2
 ALIGNMENT = 64
 LARGEST_HEADER = 1 << 24
 """A header that claims to be larger is damaged."""
+
+LARGEST_TEXT = 1 << 20
+"""Bytes of a header that are for people; what would be longer is left out."""
+
+MAPPED_CODECS = frozenset(("npy", "pickle"))
+"""Codecs to which all parts but the first are contents of arrays. Others read more from them."""
 
 THREADED_BYTES = 1 << 21
 """Larger parts are hashed by several threads, which changes nothing in the digest."""
@@ -158,6 +173,8 @@ class Header:
         if self._about is None:
             try:
                 text = self.head[_FACTS.size + 16 * len(self.parts) :]
+                if len(text) > LARGEST_TEXT:
+                    raise ValueError(f"its text has {len(text):,} bytes")
                 about = json.loads(bytes(text))
                 told = [about["function"], *about["components"], *about["components"].values()]
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -191,7 +208,12 @@ class Header:
         )
         lengths = [len(part) for part in parts]
         sizes = [*lengths, *(self.sizes or lengths)]
-        return facts + struct.pack(f"<{len(sizes)}Q", *sizes) + about
+        if len(about) > LARGEST_TEXT:
+            about = _write_json({"function": self.function, "components": {}}).encode()
+        head = facts + struct.pack(f"<{len(sizes)}Q", *sizes) + about
+        if len(head) > LARGEST_HEADER:
+            raise CodecError(f"{len(parts):,} parts are more than an entry can have")
+        return head
 
 
 def pack(
@@ -249,15 +271,15 @@ def unpack(
     digests : pair of bytes or None
         Digests of the payload and of the buffers where they were taken of these very bytes.
     settled : bool
-        Whether `data` stays as it is; else the payload is copied, so that what is decoded is what
-        was compared.
+        Whether `data` stays as it is; else all is copied but arrays that it maps, so that what is
+        decoded is what was compared.
 
     Raises
     ------
     EntryDamagedError
         If the bytes are truncated, altered, foreign, or of another key.
     """
-    header, position = read_header(data)
+    header, position = read_header(data if settled else _copied_start(data))
     if key is not None and header.key != key:
         raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
     size = len(data)
@@ -270,14 +292,51 @@ def unpack(
     if position != size:
         what = "truncated" if position > size else "too long"
         raise EntryDamagedError(f"the entry is {what}: {size} bytes, not {position}")
-    if parts and not settled:
-        parts[0] = bytes(parts[0])
+    if not settled:
+        maps = header.codec in MAPPED_CODECS and not header.compression
+        parts[:] = [
+            bytes(part) if not (maps and place) else part for place, part in enumerate(parts)
+        ]
     payload, buffers = digests or (_digest(parts[:1]), None)
     if payload != header.payload_digest or (
         check and len(parts) > 1 and (buffers or _digest(parts[1:])) != header.buffers_digest
     ):
         raise EntryDamagedError("the entry's content does not match its digest")
     return header, parts
+
+
+def check_start(begun: Part, size: int) -> Header | None:
+    """Return the header of an entry of which only the start is there, None where it is longer.
+
+    Parameters
+    ----------
+    begun : bytes-like
+        How the entry begins.
+    size : int
+        Bytes of all of it, which must be as many as its header says.
+
+    Raises
+    ------
+    EntryDamagedError
+        If the header is damaged, or says other lengths.
+    """
+    start = _copied_start(begun)
+    if start[: len(MAGIC)] == MAGIC and len(start) == len(begun):
+        return None
+    header, position = read_header(start)
+    for length in header.parts:
+        position = _aligned(position) + length
+    if position != size:
+        raise EntryDamagedError(f"the entry has {size} bytes, not {position}")
+    return header
+
+
+def _copied_start(data: Part) -> bytes:
+    """Return the head of an entry and what comes before, copied once, so that it stays."""
+    if len(data) < _START:
+        return bytes(data)
+    length, signed = struct.unpack_from("<II", data, 12)
+    return bytes(data[: _START + min(max(length, _FACTS.size), LARGEST_HEADER) + min(signed, 4096)])
 
 
 def read_header(data: Part) -> tuple[Header, int]:

@@ -254,6 +254,7 @@ def _header(data: Content) -> Header:
     """Return the header at the start of an entry, with nothing of the entry kept besides it."""
     header, _ = read_header(bytes(data))
     header.components  # noqa: B018 - read lazily: what is damaged should show here
+    header.head, header.parts, header.sizes = b"", (), ()  # of many entries, and nobody asks
     return header
 
 

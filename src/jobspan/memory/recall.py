@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
 from jobspan.codecs.arriving import Arriving
-from jobspan.codecs.entry import MAGIC, Header, Lease, read_header, unpack
+from jobspan.codecs.compression import check_room
+from jobspan.codecs.entry import MAGIC, Header, Lease, check_start, read_header, unpack
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, StoreError
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim
@@ -242,11 +243,15 @@ class Cache:
 
     def _read(self, store: ObjectStore, paths: EntryPaths | None, key: CallKey) -> Found | None:
         if paths is not None:
-            data = read_or_map(
-                paths.of(key),
-                writable=self.mmap_mode != "r",
-                copied=self._guarded and self.mmap_mode is None,
-            )
+            try:
+                data = read_or_map(
+                    paths.of(key),
+                    writable=self.mmap_mode != "r",
+                    copied=self._before if self._guarded and self.mmap_mode is None else None,
+                )
+            except (EntryDamagedError, EntryUntrustedError) as error:
+                self._not_used(entry_name(key), store, error)
+                return None
             if data is None:
                 return None
             found = self._decoded(data, "", key, mapped=type(data) is not bytes)
@@ -268,6 +273,14 @@ class Cache:
         if store is self.store and _is_entry(found):
             self._fill_tier(name, data)
         return found
+
+    def _before(self, begun: bytes, size: int) -> None:
+        """Refuse a large file by how it begins: it may be sparse, and of any size."""
+        header = check_start(begun, size)
+        if header is not None:
+            self.format.verify(header)
+        if header is None or self.format.signer is None:
+            check_room(size)
 
     def _decoded(
         self,

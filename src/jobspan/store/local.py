@@ -219,7 +219,7 @@ class LocalStore:
             return remove(path)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yield every object whose name starts with `prefix`, in no order."""
+        """Yield every object whose name starts with `prefix`, in no order; links are none."""
         check_prefix(prefix)
         folder, _, start = prefix.rpartition("/")
         return self._walk(folder + "/" if folder else "", start)
@@ -302,6 +302,8 @@ class LocalStore:
                         continue
                     if part == _GIT_IGNORE and not folder:
                         continue
+                    if entry.is_symlink():
+                        continue  # it leads elsewhere, or round in circles
                     if entry.is_dir():
                         pending.append((folder + part + "/", ""))
                         continue

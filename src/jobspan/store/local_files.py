@@ -6,6 +6,7 @@ import mmap
 import os
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jobspan.descriptors import opened
@@ -49,6 +50,7 @@ _READ_FLAGS = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_NOINHERIT", 0)
     | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # what is no file, such as a pipe, must not be waited for
 )
 _NO_ACCESS_TIME = getattr(os, "O_NOATIME", 0)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -68,7 +70,10 @@ def open_to_read(path: str) -> int:
     return opened(path, _READ_FLAGS)
 
 
-def read_or_map(path: str, *, writable: bool, copied: bool = False) -> Any:
+Before = Callable[[bytes, int], None]
+
+
+def read_or_map(path: str, *, writable: bool, copied: Before | None = None) -> Any:
     """Return the bytes of a file, its pages where it has many, None where there is none.
 
     Parameters
@@ -77,9 +82,10 @@ def read_or_map(path: str, *, writable: bool, copied: bool = False) -> Any:
         The file.
     writable : bool
         Whether pages can be written to, by us alone.
-    copied : bool
-        Whether a large file is read, too: pages change with it, even those that are private, until
-        they are written to.
+    copied : callable or None
+        Where it is given, a large file is read, too: pages change with it, even those that are
+        private, until they are written to. It is called with how the file begins and its size
+        before memory is taken for it, of which a sparse file has any amount, and may raise.
     """
     try:
         descriptor = open_to_read(path)
@@ -89,8 +95,10 @@ def read_or_map(path: str, *, writable: bool, copied: bool = False) -> Any:
         data = os.read(descriptor, MAPPED_BYTES)
         if len(data) < MAPPED_BYTES:
             return data
-        if copied:
-            return _all_of(descriptor, data)
+        if copied is not None:
+            size = os.fstat(descriptor).st_size
+            copied(data, size)
+            return _all_of(descriptor, data, size)
         access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
         return mmap.mmap(descriptor, 0, access=access)
     except IsADirectoryError:
@@ -99,9 +107,9 @@ def read_or_map(path: str, *, writable: bool, copied: bool = False) -> Any:
         os.close(descriptor)
 
 
-def _all_of(descriptor: int, begun: bytes) -> memoryview:
+def _all_of(descriptor: int, begun: bytes, size: int) -> memoryview:
     """Return the whole content of a file, in memory that nobody else has."""
-    content = fresh_memory(max(os.fstat(descriptor).st_size, len(begun)))
+    content = fresh_memory(max(size, len(begun)))
     filled = len(begun)
     content[:filled] = begun
     with open(descriptor, "rb", buffering=0, closefd=False) as file:

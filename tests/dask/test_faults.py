@@ -447,3 +447,35 @@ def test_a_deployment_that_lacks_the_users_project(deployment: Any, tmp_path: Pa
         check=False,
     )
     assert (done.stdout, done.returncode) == ("right\n", 0), done.stderr
+
+
+def test_the_folder_of_a_program_that_was_killed_goes_when_the_next_one_starts(
+    tmp_path, monkeypatch
+):
+    """While it lives it is let alone, and so is a new one, which may be about to be locked."""
+    from jobspan.backends.dask.scratch import Scratch
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import sys, time; from jobspan.backends.dask.scratch import Scratch; "
+        "kept = Scratch(); print(kept.path, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        left = Path(program.stdout.readline().strip())
+        (left / "dask-scratch-space").mkdir()
+        os.utime(left / "jobspan.lock", (0, 0))
+        Scratch().remove()
+        assert left.is_dir()
+        program.kill()
+    os.utime(left / "jobspan.lock")
+    Scratch().remove()
+    assert left.is_dir()
+    os.utime(left / "jobspan.lock", (0, 0))
+    Scratch().remove()
+    assert not list(tmp_path.iterdir())

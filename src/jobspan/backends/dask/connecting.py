@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
-import tempfile
 from typing import Any
 
 from jobspan.backends.addresses import shown_address, without_credentials
+from jobspan.backends.dask.scratch import Scratch
 from jobspan.errors import (
     BackendUnreachableError,
     MissingExtraError,
@@ -90,14 +89,15 @@ def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0)
     package = distributed()  # before its settings are changed: it brings their defaults
     import dask
 
-    folder = tempfile.mkdtemp(prefix="jobspan-dask-")
+    scratch = Scratch()
+    folder = scratch.path
     cluster = client = None
     try:
         with dask.config.set(
             {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
         ):
             cluster = _new_cluster(n_workers, folder, options)
-        cluster.folder = folder
+        cluster.scratch = scratch
         client = package.Client(cluster, set_as_default=False)
         with contextlib.suppress(TimeoutError):
             client.wait_for_workers(n_workers, timeout=seconds)
@@ -111,7 +111,7 @@ def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0)
             close(client, own_cluster=False)
         if cluster is not None:
             _close_cluster(cluster)
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.remove()
         raise
     return client
 
@@ -226,4 +226,4 @@ def close(client: Any, *, own_cluster: bool) -> None:
 def _close_cluster(cluster: Any) -> None:
     with contextlib.suppress(TimeoutError, OSError):
         cluster.close(timeout=10)
-    shutil.rmtree(cluster.folder, ignore_errors=True)
+    cluster.scratch.remove()

@@ -35,6 +35,9 @@ CANARIES = {
             "query",
             "sign_key",
             "address",
+            "proxy_password",
+            "customer_key",
+            "global",
         )
     )
 }
@@ -46,6 +49,13 @@ def count(x):
 
 def fails(x):
     raise ValueError(x)
+
+
+PASSWORD = CANARIES["global"]
+
+
+def reads_a_password(x):
+    return len(PASSWORD) + x
 
 
 def attempt(what):
@@ -76,6 +86,11 @@ def show(thing):
     print(repr(thing), str(thing), getattr(thing, "_repr_html_", str)())
 
 
+def show_config(backend):
+    with parallel_config(backend=backend) as config:
+        show(config)
+
+
 def work(folder, endpoint, echo):
     warnings.simplefilter("always")
     logging.basicConfig(filename=folder / "log.txt", level=logging.INFO)
@@ -101,7 +116,12 @@ def work(folder, endpoint, echo):
     key = function._keys.key((1,), {})
     (folder / "key.pickle").write_bytes(pickle.dumps(key))
     (folder / "entry").write_bytes(bytes(memory.store_backend.get(entry_name(key))[0]))
-    print(function.explain(99), memory.stats(), memory.verify())
+    reads = memory.cache(reads_a_password)
+    reads(1)
+    (folder / "other").write_bytes(
+        bytes(memory.store_backend.get(entry_name(reads._keys.key((1,), {})))[0])
+    )
+    print(reads.explain(2), function.explain(99), memory.stats(), memory.verify())
     show(read_sign_key(sign_key))
     attempt(lambda: Memory(url, storage_options=options, sign_key=CANARIES["sign_key"][:9]))
 
@@ -110,6 +130,25 @@ def work(folder, endpoint, echo):
     for location, given in {
         "s3://secrets/other": nobody,
         "s3://secrets/echo": {**options, "endpoint_url": echo},
+        "s3://secrets/user": {
+            **options,
+            "endpoint_url": f"http://{CANARIES['url_user']}:{CANARIES['url_password']}@127.0.0.1:9",
+        },
+        "s3://secrets/proxy": {
+            **nobody,
+            "config_kwargs": {
+                **options["config_kwargs"],
+                "proxies": {"http": f"http://someone:{CANARIES['proxy_password']}@127.0.0.1:9"},
+            },
+        },
+        "s3://secrets/customer": {
+            **options,
+            "endpoint_url": echo,
+            "s3_additional_kwargs": {
+                "SSECustomerKey": CANARIES["customer_key"][:32].ljust(32, "x"),
+                "SSECustomerAlgorithm": "AES256",
+            },
+        },
         f"s3://{CANARIES['url_user']}:{CANARIES['url_password']}@secrets/x": nobody,
         "s3://no-such-bucket-here/x": options,
         "s3://secrets/y": {**options, "unknown_option": 3},
@@ -160,6 +199,9 @@ def work(folder, endpoint, echo):
         f"no://u:{secret}@h",
     ):
         attempt(lambda backend=backend: Parallel(backend=backend)([delayed(count)(1)]))
+        attempt(lambda backend=backend: show(Parallel(backend=backend)))
+        attempt(lambda backend=backend: show_config(backend))
+    attempt(lambda: parallel_config(ray_options={"_redis_password": secret}))
     show(DaskBackend(f"tls://u:{secret}@127.0.0.1:9", connect_timeout=0.5))
 
     # The command.

@@ -6,6 +6,7 @@ It writes all it can. Some of its canaries are made as it goes, TLS keys among t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -27,6 +28,22 @@ def told():
     return {name: os.environ.get(f"TOKEN_{name}") == value for name, value in ENVIRONMENT.items()}
 
 
+def visible():
+    """Return what anybody on this machine may see of its programs.
+
+    Of their environments only what a cache was given: the others have arrived there on purpose.
+    """
+    seen = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            seen.append((process / "cmdline").read_bytes())
+        with contextlib.suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            secrets = [secret.encode() for secret in CANARIES.values()]
+            seen += [each for each in variables if any(secret in each for secret in secrets)]
+    return b"\n".join(seen)
+
+
 def use(backend, folder, name):
     """Run what is right and what fails; show all there is."""
     show(backend)
@@ -40,7 +57,7 @@ def use(backend, folder, name):
     attempt(lambda: Parallel(n_jobs=2, backend=backend, no_such_option=1))
 
 
-def use_cache(backend, name, endpoint):
+def use_cache(backend, folder, name, endpoint):
     """Send a cache with all its secrets to the workers, where its store works, and then fails."""
     with Proxy(endpoint) as proxy:
         memory = Memory(
@@ -55,6 +72,7 @@ def use_cache(backend, name, endpoint):
                 calls = (delayed(memory.cache(function))(x + len(faults)) for x in range(3))
                 parallel = Parallel(n_jobs=2, backend=backend, verbose=100)
                 attempt(lambda p=parallel, c=calls: (name, "cached", p(c)))
+            (folder / f"{name}-processes-{len(faults)}").write_bytes(visible())
 
 
 def dask(folder, endpoint):
@@ -79,7 +97,7 @@ def dask(folder, endpoint):
         reporting = DaskBackend(
             address, security=security, performance_report=folder / "dask-report.html"
         )
-        use_cache(reporting, "dask", endpoint)
+        use_cache(reporting, folder, "dask", endpoint)
         reporting.close()
         wrong = DaskBackend(address, security=others, connect_timeout=2.0)
         attempt(lambda: Parallel(backend=wrong)([delayed(count)(1)]))
@@ -103,7 +121,7 @@ def ray(folder, endpoint):
     worker = {"env_vars": {"TOKEN_ray_worker": ENVIRONMENT["ray_worker"]}}
     backend = RayBackend(ray_options=options, runtime_env=worker)
     use(backend, folder, "ray")
-    use_cache(backend, "ray", endpoint)
+    use_cache(backend, folder, "ray", endpoint)
     backend.close()
     refused = {**options, "runtime_env": {**options["runtime_env"], "working_dir": "/no/such"}}
     attempt(

@@ -90,7 +90,8 @@ def test_no_secret_of_a_cluster_is_written(engine, moto_server, tmp_path):
         written = run("spill_clusters.py", arguments, tmp_path, {**environment, "RAY_TMPDIR": logs})
         assert not found_in(contents(Path(logs)), CANARIES)
     canaries = json.loads((tmp_path / "given" / "canaries.json").read_text())
-    assert {"log.txt", f"{engine}.html"} <= set(written)
+    assert {"log.txt", f"{engine}.html", f"{engine}-processes-1"} <= set(written)
+    assert not Path("/proc/self").exists() or b"spill_clusters" in written[f"{engine}-processes-1"]
     assert engine != "dask" or b"run_batch" in written["dask-report.html"]
     assert f"{engine} [1, 2, 3]".encode() in written["stdout"]
     for results in ([1, 2, 3], [2, 3, 4]):

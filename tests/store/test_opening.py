@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobspan import Memory
+from jobspan.backends.addresses import without_credentials
 from jobspan.errors import (
     MissingExtraError,
     StoreError,
@@ -236,6 +237,16 @@ def test_secrets_stay_out_of_sight(moto_server):
         ("abfs://box@account.dfs.core.windows.net/x", "abfs://box@account.dfs.core.windows.net/x"),
         ("simplecache::sftp://user:pw@host/cache", "simplecache::sftp://host/cache"),
         ("memory://a/b@c", "memory://a/b@c"),
+        ("https://[::1]:80/x@y", "https://[::1]:80/x@y"),
+        ("https://host:80/x@y?token=a@b", "https://host:80/x@y"),
+        (
+            "zip://x::blockcache::ftp://u:pw@h/1::ftp://u:pw@k/2",
+            "zip://x::blockcache::ftp://h/1::ftp://k/2",
+        ),
+        # Passwords that should have been quoted.
+        ("ftp://user:p/w@host/cache", "ftp://host/cache"),
+        ("ftp://user:p#w@host/cache", "ftp://host/cache"),
+        ("ftp://user:p?w@host/cache?token=1", "ftp://host/cache"),
     ],
 )
 def test_a_shown_url_has_no_password(url, shown):
@@ -248,9 +259,27 @@ def test_scrubbing_finds_secrets_at_any_depth():
         "client_kwargs": {"aws_secret_access_key": SECRET},
         "credentials": [{"password": "hunter2!"}],
         "endpoint_url": "http://example.com",
+        "config_kwargs": {"proxies": {"http": "http://someone:pass%40word@proxy"}},
+        "s3_additional_kwargs": {"SSECustomerKey": b"0123456789abcdef"},
+        "cookies": {"session": "c00k1e"},
     }
     text = f"failed with {SECRET} and hunter2! at http://example.com"
     assert scrub(text, options) == "failed with *** and *** at http://example.com"
+    text = "by http://someone:pass%40word@proxy, pass@word, 0123456789abcdef, c00k1e"
+    assert scrub(text, options) == "by http://someone:***@proxy, ***, ***, ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ray://u:pw@h:1", "ray://h:1"),
+        ("no answer at 'tls://u:p/q@h:1', x@y.z", "no answer at 'tls://h:1', y.z"),
+        ("tls://u:p@q@[::1]:8786", "tls://[::1]:8786"),
+        ("tls://token@h:8786", "tls://h:8786"),
+    ],
+)
+def test_a_shown_address_has_no_password(text, shown):
+    assert without_credentials(text) == shown
 
 
 def test_a_registered_scheme(fresh_prefix):

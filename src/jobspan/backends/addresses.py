@@ -6,7 +6,10 @@ import re
 
 __all__ = ["shown_address", "without_credentials"]
 
-_CREDENTIALS = re.compile(r"[^/@\s'\"]+@(?=[\w.\[-])")
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^/@\s'\":]*:[^@\s'\"]+@(?=[\w.\[-])"  # there may be slashes in a password
+    r"|[^/@\s'\"]+@(?=[\w.\[-])"
+)
 
 
 def shown_address(address: str | None) -> str | None:

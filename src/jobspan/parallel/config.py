@@ -212,7 +212,11 @@ class parallel_config:  # noqa: N801 - joblib's name
         if backend is None or isinstance(backend, Default):
             if inner_max_num_threads is not None or backend_params:
                 given = {"inner_max_num_threads": inner_max_num_threads, **backend_params}
-                shown = ", ".join(f"{k}={v!r}" for k, v in given.items() if v is not None)
+                shown = ", ".join(
+                    f"{name}={value}" if isinstance(value, int) else name  # others may be secret
+                    for name, value in given.items()
+                    if value is not None
+                )
                 raise ValueError(
                     "inner_max_num_threads and other constructor parameters backend_params are "
                     f"only supported when backend is not None. Got {shown}: pass backend= as well"

@@ -15,10 +15,13 @@ __all__ = ["Location", "parse_location", "scrub", "without_secrets"]
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):(?P<slashes>//|:)")
 _SECRET_OPTION = re.compile(
-    r"secret|token|passw|passphrase|credential|connection_string|sas|(^|_)key(_id)?$|access_?key"
-    r"|account_key|auth|header",
+    r"secret|token|passw|passphrase|pwd|credential|connection_string|sas|key(_?id)?$|auth|header"
+    r"|cookie|private|signature",
     re.IGNORECASE,
 )
+_PASSWORD_IN_URL = re.compile(r"://[^/?#@\s]*:([^/?#@\s]+)@")
+_NO_PORT = re.compile(r"[^:\[]*:(?!\d*$)")
+"""How an address begins whose "port" is the start of a password, with a slash, ? or # in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,23 @@ def parse_location(location: str | os.PathLike[str]) -> Location:
 
 
 def without_secrets(url: str) -> str:
-    """Return a URL without its user, password, query and fragment."""
+    """Return a URL without its user, password, query and fragment.
+
+    Examples
+    --------
+    >>> without_secrets("simplecache::sftp://user:password@host/folder?sig=x")
+    'simplecache::sftp://host/folder'
+    """
     plain = re.split(r"[?#]", url, maxsplit=1)[0]
     scheme, separator, rest = plain.rpartition("://")
     authority, slash, path = rest.partition("/")
     # abfs://container@account.dfs... has no password: what is before the @ names the container.
     if "@" in authority and (":" in authority.rpartition("@")[0] or not _is_azure(scheme)):
         authority = authority.rpartition("@")[2]
+    elif "@" in url and _NO_PORT.match(authority):
+        authority, slash, path = re.split(r"[?#]", url.rpartition("@")[2])[0].partition("/")
+    # Of a chain, each link may have its own.
+    scheme = _PASSWORD_IN_URL.sub("://", scheme)
     return f"{scheme}{separator}{authority}{slash}{path}"
 
 
@@ -120,6 +133,8 @@ def _secrets(value: object, *, inside: bool) -> Iterator[str]:
     elif isinstance(value, str):
         if inside and len(value) >= 4:
             yield value
+        for found in _PASSWORD_IN_URL.findall(value):
+            yield from (form for form in (found, unquote(found)) if len(form) >= 4)
     elif isinstance(value, bytes):
         if inside and len(value) >= 4:
             yield value.decode(errors="replace")

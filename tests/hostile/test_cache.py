@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
@@ -372,6 +373,49 @@ def test_memory_stays_bounded(mode, remote, tmp_path):
     assert answer["results"] == [[x, "right"] for x in range(len(ATTACKS))]
     assert answer["grown"] < GROWTH_MEGABYTES * 1e6
     assert not (tmp_path / "mark").exists()
+
+
+SERVERS = {"s3": "moto_server", "gs": "fake_gcs_server", "az": "azurite_server"}
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [(kind, engine) for kind in SERVERS for engine in ("fsspec", "obstore")],
+)
+def test_nothing_is_decompressed_on_its_way(kind, engine, request, fresh_prefix):
+    """Whoever writes an object may say that it is compressed, and HTTP's clients decompress it."""
+    if (kind, engine) == ("gs", "obstore"):
+        pytest.skip("fake-gcs-server does not speak what obstore does")
+    server = request.getfixturevalue(SERVERS[kind])
+    prefix = fresh_prefix()
+    url = f"{server.bucket_url('hostile')}/{prefix}"
+    bomb = gzip.compress(bytes(40 << 20))
+    say_that_it_is_compressed(kind, server, f"{prefix}/bomb", bomb)
+    store = open_store(url, storage_options=server.storage_options, engine=engine)
+    assert bytes(store.get("bomb")[0]) == bomb
+    assert bytes(store.get("bomb", 0, 1000)[0]) == bomb[:1000]
+    store.close()
+
+
+def say_that_it_is_compressed(kind, server, key, data):
+    if kind == "s3":
+        assert server.request("PUT", f"/hostile/{key}", data, {"Content-Encoding": "gzip"}) == 200
+    elif kind == "gs":
+        about = json.dumps({"name": key, "contentEncoding": "gzip"}).encode()
+        parts = (b"application/json", about), (b"application/octet-stream", data)
+        body = b"".join(b"--x\r\nContent-Type: %b\r\n\r\n%b\r\n" % part for part in parts)
+        path = "/upload/storage/v1/b/hostile/o?uploadType=multipart"
+        kind_of_body = {"Content-Type": "multipart/related; boundary=x"}
+        assert server.request("POST", path, body + b"--x--", kind_of_body) == 200
+    else:
+        from azure.storage.blob import BlobServiceClient, ContentSettings
+
+        text = server.storage_options["connection_string"]
+        with BlobServiceClient.from_connection_string(text) as client:
+            client.get_blob_client("hostile", key).upload_blob(
+                data, content_settings=ContentSettings(content_encoding="gzip")
+            )
 
 
 # --- what the command shows ------------------------------------------------------------------

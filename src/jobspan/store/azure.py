@@ -65,6 +65,7 @@ class AzureRequests(AsynchronousRequests):
                 offset=part.start,
                 length=part.end - part.start,
                 max_concurrency=-(-(part.end - part.start) // CHUNK),
+                decompress=False,  # a blob of a few bytes would become what it likes
                 **_if_match(part.token),
             )
             data = await stream.readall()

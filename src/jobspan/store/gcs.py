@@ -28,6 +28,9 @@ from jobspan.store.requests import (
 
 __all__ = ["GCSRequests"]
 
+_PLAIN = {"Accept-Encoding": "identity"}
+"""How answers about objects are to come."""
+
 
 class GCSRequests(AsynchronousRequests):
     """The requests of a store on Google Cloud Storage.
@@ -47,6 +50,14 @@ class GCSRequests(AsynchronousRequests):
         super().__init__(location, options)
         self._bucket = location.bucket
 
+    def _fs_options(self, location: Location, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have nothing decompressed on its way: objects of a few bytes would become what they like.
+
+        What jobspan stores does not say that it is compressed, and anybody's object may.
+        """
+        session = {**(options.get("session_kwargs") or {}), "auto_decompress": False}
+        return {**options, "session_kwargs": session}
+
     async def _fetch(self, part: Range) -> Fetched:
         if part.end <= part.start:
             found = await self._metadata(part.key)
@@ -60,7 +71,11 @@ class GCSRequests(AsynchronousRequests):
                 f"{self._fs._location}/download/storage/v1/b/{{}}/o/{{}}",
                 self._bucket,
                 part.key,
-                headers={"Range": f"bytes={part.start}-{part.end - 1}"},
+                # "gzip", lest the server decompresses what is stored so.
+                headers={
+                    "Range": f"bytes={part.start}-{part.end - 1}",
+                    "Accept-Encoding": "gzip",
+                },
                 alt="media",
                 **conditions,
             )
@@ -101,7 +116,10 @@ class GCSRequests(AsynchronousRequests):
                 f"{self._fs._location}/upload/storage/v1/b/{{}}/o",
                 self._bucket,
                 uploadType="multipart",
-                headers={"Content-Type": 'multipart/related; boundary="==jobspan=="'},
+                headers={
+                    "Content-Type": 'multipart/related; boundary="==jobspan=="',
+                    **_PLAIN,
+                },
                 data=body,
                 json_out=True,
                 **arguments,
@@ -120,7 +138,9 @@ class GCSRequests(AsynchronousRequests):
             return False
         conditions = {} if token is None else {"ifGenerationMatch": token}
         try:
-            await self._fs._call("DELETE", "b/{}/o/{}", self._bucket, key, **conditions)
+            await self._fs._call(
+                "DELETE", "b/{}/o/{}", self._bucket, key, headers=_PLAIN, **conditions
+            )
         except (FileNotFoundError, FileExistsError):
             return False
         except Exception as error:
@@ -129,7 +149,9 @@ class GCSRequests(AsynchronousRequests):
 
     async def _metadata(self, key: str) -> dict[str, Any] | None:
         try:
-            headers, body = await self._fs._call("GET", "b/{}/o/{}", self._bucket, key)
+            headers, body = await self._fs._call(
+                "GET", "b/{}/o/{}", self._bucket, key, headers=_PLAIN
+            )
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -153,7 +175,13 @@ class GCSRequests(AsynchronousRequests):
         while True:
             try:
                 page = await self._fs._call(
-                    "GET", "b/{}/o", self._bucket, prefix=prefix, json_out=True, **more
+                    "GET",
+                    "b/{}/o",
+                    self._bucket,
+                    headers=_PLAIN,
+                    prefix=prefix,
+                    json_out=True,
+                    **more,
                 )
             except FileNotFoundError:
                 raise StoreLocationError(

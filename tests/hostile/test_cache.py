@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -493,6 +494,24 @@ def test_the_command_refuses_names_that_climb(bucket_with_climbing_names, tmp_pa
     assert not list(tmp_path.rglob("*outside*"))
 
 
+class Colourful:
+    def __repr__(self):
+        return "\x1b[31mred\x1b[0m\u202e"
+
+
+def shows(thing):
+    return 1
+
+
+def test_what_users_own_texts_say_is_no_damage(tmp_path):
+    memory = Memory(tmp_path, verbose=0)
+    memory.cache(shows, version=1)(Colourful())
+    (found,) = survey(memory.store_backend).entries
+    (text,) = found.header.components["argument: thing"].split()[1:]
+    assert text == r"\x1b[31mred\x1b[0m\u202e"
+    assert memory.verify() == []
+
+
 def test_the_command_stands_all_of_them(tmp_path):
     """Nothing is decoded, nothing crashes, and no terminal is given orders."""
     memory = Memory(tmp_path / "cache", verbose=0)
@@ -509,18 +528,29 @@ def test_the_command_stands_all_of_them(tmp_path):
             Header("ab" * 32, "f", -1e300, -1.0, "json"),
             Header("ab" * 32, "<script>alert(1)</script>", 1.0, 1.0, "json"),
             Header("ab" * 32, "f", 1.0, 1.0, evil),
+            Header("ab" * 32, "f\nproject.mine  9 MB", 1.0, 1.0, "json"),
+            Header("ab" * 32, "f\u202edesrever", 1.0, 1.0, "json"),
+            Header("ab" * 32, "f", 1.0, 1.0, "json", components={"argument: x": "ab \u2066x"}),
+            Header("ab" * 32, "f", 6.1e10, 6e10, "json"),
+            Header("ab" * 32, "f", -6.1e10, 0.0, "json"),
         )
     ):
         store.put(f"f/{number:02}/{number:064x}", bytes(pack(header, [b"true"])))
+        with contextlib.suppress(OSError):  # not every disk keeps such a time
+            os.utime(store.local_path(f"f/{number:02}/{number:064x}"), (1e12, 1e12 - number))
     url = str(tmp_path / "cache")
     for arguments in (
         ["ls", url],
         ["ls", url, "--json"],
         ["ls", url, "f"],
+        ["ls", url, "f", "--json"],
         ["stats", url],
+        ["stats", url, "--json"],
         ["verify", url],
         ["report", url, "--html", str(tmp_path / "report.html")],
-        *(["show", url, f"{number:064x}"] for number in range(7)),
+        *(["show", url, f"{number:064x}"] for number in range(12)),
+        ["show", url, f"{11:064x}", "--json"],
+        ["explain", url, f"{11:064x}"],
         ["prune", url, "--bytes", "1", "--yes"],
     ):
         done = subprocess.run(
@@ -535,6 +565,9 @@ def test_the_command_stands_all_of_them(tmp_path):
         assert "Traceback" not in said, (arguments, said)
         assert "\x1b]0" not in said, arguments
         assert "\x07" not in said, arguments
+        assert "desrever" not in said, arguments
+        assert "\u2066" not in said, arguments
+        assert "project.mine" not in said, arguments
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert" not in page
     assert not (tmp_path / "mark").exists()

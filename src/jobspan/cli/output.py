@@ -21,6 +21,9 @@ PIPED_WIDTH = 200
 """Columns where the output goes into a file or a pipe, which have no width of their own."""
 
 
+_FIRST, _LAST = "0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"
+
+
 def console() -> Console:
     """Return where results are printed."""
     width = None if sys.stdout.isatty() else PIPED_WIDTH
@@ -59,8 +62,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 
 
 
 def moment(seconds: float) -> str:
-    """Return a time for programs: ISO 8601 with this machine's offset."""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    """Return a time for programs: ISO 8601 with this machine's offset.
+
+    Files may have times that calendars have not, for anybody may set them.
+
+    Examples
+    --------
+    >>> moment(1e15), moment(-1e15)
+    ('9999-12-31T23:59:59+00:00', '0001-01-01T00:00:00+00:00')
+    """
+    try:
+        told = datetime.fromtimestamp(seconds).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return _LAST if seconds > 0 else _FIRST
+    return told.isoformat(timespec="seconds")
 
 
 def since(seconds: float, now: float) -> str:
@@ -69,7 +84,7 @@ def since(seconds: float, now: float) -> str:
     Examples
     --------
     >>> since(0, 30), since(0, 7300), since(0, 400_000)
-    ('just now', '2 h ago', '4 d ago')
+    ('just now', '2 h ago', '5 d ago')
     """
     passed = now - seconds
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

@@ -67,8 +67,10 @@ LONGEST_LEASE = 300.0
 LARGEST_LEASE = 4096
 """Bytes of a claim; what is larger is none."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no text in a header has, and what a terminal might take for an order."""
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What no text in a header has: orders to a terminal, and to turn the text around."""
 
 _PREFIX = struct.Struct("<8sIIII32s")
 _FACTS = struct.Struct("<32s32s32sdd32s16s")
@@ -176,10 +178,15 @@ class Header:
                 if len(text) > LARGEST_TEXT:
                     raise ValueError(f"its text has {len(text):,} bytes")
                 about = json.loads(bytes(text))
-                told = [about["function"], *about["components"], *about["components"].values()]
+                names = [about["function"], *about["components"]]
+                texts = [*about["components"].values()]
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 raise EntryDamagedError(f"the entry's header cannot be read: {error}") from error
-            if any(type(text) is not str or _UNPRINTABLE.search(text) for text in told):
+            if (
+                any(type(text) is not str for text in (*names, *texts))
+                or not all(map(str.isprintable, names))
+                or any(map(_UNPRINTABLE.search, texts))
+            ):
                 raise EntryDamagedError("the entry's header holds what is no plain text")
             self._about = about
         return self._about

@@ -253,4 +253,6 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a repr may fail in any way, and is only shown
         return type(value).__name__
+    if not text.isprintable():  # a repr of one's own may give orders to a terminal
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: SHOWN + 1])
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FAULTS", "FaultSpec"]
+__all__ = ["FAULTS", "FOLDER", "FaultSpec", "die_while_storing"]
+
+FOLDER = "JOBSPAN_FAULT_FOLDER"
+"""The environment variable that tells a call where it may leave a sign."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,29 @@ def open_all() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+def die_while_storing() -> None:
+    """Let this process die as it stores: half a file is written, a request is on its way."""
+    from jobspan.memory.recall import Cache
+    from jobspan.store import local_files
+
+    def die() -> None:
+        Path(os.environ[FOLDER], "died").touch()
+        kill()
+
+    def write_half(descriptor: int, data: Any) -> None:
+        os.write(descriptor, memoryview(data)[: len(data) // 2])
+        die()
+
+    publish: Any = Cache.publish
+
+    def publish_and_die(*arguments: Any) -> Any:
+        threading.Timer(0.15, die).start()
+        return publish(*arguments)
+
+    local_files._fill = write_half
+    Cache.publish = publish_and_die  # type: ignore[method-assign]
+
+
 def exit_in_thread() -> None:
     threading.Thread(target=os._exit, args=(9,)).start()
     time.sleep(30)
@@ -184,7 +210,8 @@ FAULTS: dict[str, FaultSpec] = {
         "a worker stops once",
         stop,
         options={"task_timeout": 3.0, "retries": 2},
-        stores=("none", "disk"),
+        backends=("processes", "ray"),
+        stores=STORES,
     ),
     "os._exit in a thread": FaultSpec(
         "a worker ends without a word", exit_in_thread, always=True, errors=LOST, backends=CLUSTERS
@@ -207,7 +234,7 @@ FAULTS: dict[str, FaultSpec] = {
         "the program may open 128 files, and shares 100 arrays",
         limits={"RLIMIT_NOFILE": 128},
         scene="arrays",
-        backends=("threads", "processes", "dask"),
+        backends=ALL,
         stores=("none", "disk"),
     ),
     "shared memory full": FaultSpec(
@@ -236,11 +263,19 @@ FAULTS: dict[str, FaultSpec] = {
         backends=("processes", "dask"),
         stores=("none", "disk"),
     ),
+    "temporary disk full on Ray": FaultSpec(
+        "the temporary folder, where Ray's session lies and its store spills, holds a megabyte",
+        mounts=("TEMP",),
+        scene="arrays",
+        errors=("TransportError",),
+        backends=("ray",),
+        stores=("none", "disk"),
+    ),
     "clock jumps": FaultSpec(
         "the wall clock of the program and its workers is set by a day, to and fro",
         clock=True,
         scene="clocks",
-        backends=("threads", "processes"),
+        backends=("threads", "processes", "ray"),
         stores=STORES,
     ),
     "clock set ahead": FaultSpec(
@@ -253,7 +288,7 @@ FAULTS: dict[str, FaultSpec] = {
     "program suspended": FaultSpec(
         "the program and its workers sleep for three seconds, as a laptop does",
         scene="suspended",
-        backends=("threads", "processes", "dask"),
+        backends=ALL,
         stores=("none", "disk"),
     ),
     "torn entries": FaultSpec(
@@ -265,7 +300,15 @@ FAULTS: dict[str, FaultSpec] = {
     "writer killed": FaultSpec(
         "a program is killed while it stores results",
         scene="writer_killed",
-        backends=("threads", "processes"),
+        backends=ALL,
+        stores=("disk", "s3"),
+    ),
+    "worker killed as it stores": FaultSpec(
+        "a worker dies within a write: half a file is there, or a request is on its way",
+        die_while_storing,
+        options={"retries": 2},
+        latency=0.3,
+        backends=CLUSTERS,
         stores=("disk", "s3"),
     ),
     "fork, the child exits": FaultSpec("a call forks", fork_and_exit, always=True, backends=ALL),
@@ -273,31 +316,31 @@ FAULTS: dict[str, FaultSpec] = {
         "a call forks, and the child leaves it by an exception",
         fork_and_fall_through,
         always=True,
-        backends=("processes",),
+        backends=ALL,
     ),
     "fork, the child computes": FaultSpec(
         "a call forks, and the child uses jobspan",
         fork_and_compute,
         always=True,
-        backends=("threads", "processes"),
+        backends=ALL,
     ),
     "interpreter ends": FaultSpec(
         "the program ends while results are on their way",
         scene="ends_early",
         backends=ALL,
-        stores=("none", "disk"),
+        stores=STORES,
     ),
     "interpreter ends in a thread": FaultSpec(
         "the program ends while another thread computes",
         scene="ends_beside",
-        backends=("threads", "processes"),
+        backends=ALL,
     ),
     "Ctrl-C": FaultSpec(
         "Ctrl-C at random moments",
         scene="interrupted",
         errors=("KeyboardInterrupt",),
         backends=("sequential", *ALL),
-        stores=("none", "disk"),
+        stores=STORES,
     ),
     "store 500": FaultSpec(
         "the store answers 500 eight times",
@@ -338,13 +381,13 @@ FAULTS: dict[str, FaultSpec] = {
     "torn answers": FaultSpec(
         "the connection breaks within ten answers",
         proxy=({"kind": "torn answer", "times": 10},),
-        backends=("threads", "processes"),
+        backends=ALL,
         stores=("s3",),
     ),
     "lost requests": FaultSpec(
         "ten requests never arrive",
         proxy=({"kind": "lost request", "times": 10},),
-        backends=("threads", "processes"),
+        backends=ALL,
         stores=("s3",),
     ),
 }

@@ -150,8 +150,7 @@ def _ended(
 ) -> tuple[str, int | str]:
     def limit() -> None:
         for name, value in spec.limits.items():
-            number = getattr(resource, name)
-            resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
+            resource.setrlimit(getattr(resource, name), (value, value))  # Ray raises what it may
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     with subprocess.Popen(

@@ -10,16 +10,19 @@ import itertools
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from pathlib import Path
 
 from tests.busyness import busyness
-from tests.faults.faults import FAULTS
+from tests.faults.faults import FAULTS, FOLDER, die_while_storing
 from tests.faults.wall_clock import own_clock, set_clock
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config
@@ -37,6 +40,7 @@ def work(x, fault, folder):
         mark = Path(folder, "happened")
         if spec.always or not mark.exists():
             mark.touch()
+            os.environ[FOLDER] = folder
             spec.in_call()
     time.sleep(0.01)
     return x * x + 1
@@ -64,6 +68,7 @@ class Row:
         self.bucket = told.get("bucket")
         self.storage_options = told.get("storage_options", {})
         self.proxy = None
+        self.faults = []
 
     def memory(self):
         if self.store == "none":
@@ -87,7 +92,28 @@ class Row:
     def disturb(self):
         if self.proxy is not None:
             self.proxy.latency = self.spec.latency
-            self.proxy.inject(*(Fault(**each) for each in self.spec.proxy))
+            self.faults = [Fault(**each) for each in self.spec.proxy]
+            self.proxy.inject(*self.faults)
+
+    def unharmed(self):
+        """Say what should have gone wrong and has not; "" where it has."""
+        spec = self.spec
+        if spec.in_call is not None and not Path(self.folder, "happened").exists():
+            return "no call went wrong"
+        if spec.in_call is die_while_storing and not Path(self.folder, "died").exists():
+            return "no worker died as it stored"
+        if self.faults and [each.times for each in self.faults] == [e["times"] for e in spec.proxy]:
+            return "no request went wrong"
+        if self.store == "s3" and (spec.proxy or spec.latency) and not self.proxy.requests:
+            return "no request went through the proxy"
+        places = {"CACHE": self.cache, "TEMP": os.environ["TMPDIR"]}
+        for place in spec.mounts:
+            if shutil.disk_usage(places.get(place, place)).total > 2 << 20:
+                return f"{place} is no small disk"
+        for name, limit in spec.limits.items():
+            if resource.getrlimit(getattr(resource, name))[0] > limit:
+                return f"{name} is larger"
+        return ""
 
     def parallel(self, **more):
         options = {**self.spec.options, **more}
@@ -229,11 +255,16 @@ def writer_killed(row):
     if row.proxy is not None:
         told["endpoint"] = row.proxy.endpoint
     command = [sys.executable, "-m", "tests.faults.scene", "--store-for-ever", json.dumps(told)]
-    for seconds in (0.5, 1.0, 1.7):
+    # A cluster takes long to start, and is killed once.
+    for seconds in (0.5,) if row.backend in ("dask", "ray") else (0.05, 0.5, 1.2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
             process.stdout.readline()
             time.sleep(seconds)
             os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode != -signal.SIGKILL:
+            return f"WRONG: the program ended before it was killed: {process.returncode}"
+    for lock in Path(tempfile.gettempdir()).glob("jobspan-dask-*/jobspan.lock"):
+        os.utime(lock, (0, 0))  # as some time later: what is new is let alone
     function = row.cached(work)
     ended = check(row.parallel()(row.calls(function, 200)))
     memory = row.memory()
@@ -247,6 +278,7 @@ def writer_killed(row):
 
 def store_for_ever(row):
     function = row.cached(work)
+    row.parallel()(row.calls(function, 4))  # the workers are there
     print("started", flush=True)
     for _ in range(100):
         row.parallel()(row.calls(function, 200))
@@ -293,7 +325,7 @@ def main(arguments):
     row = Row(json.loads(arguments[-1]))
     warnings.simplefilter("ignore", JobspanWarning)
     if arguments[0] == "--store-for-ever":
-        with parallel_config(backend=row.backend):
+        with parallel_config(backend=row.backend, **_backend_options(row.backend)):
             store_for_ever(row)
         return
     begin = time.monotonic()
@@ -302,6 +334,8 @@ def main(arguments):
             ended = globals()[row.spec.scene](row)
         except Exception as error:
             ended = f"{type(error).__name__}: {error}"
+    if row.spec.scene != "writer_killed" and (unharmed := row.unharmed()):
+        ended = f"WRONG: {unharmed} ({ended})"
     if row.proxy is not None:
         row.proxy.stop()
     seconds = round(time.monotonic() - begin, 1)

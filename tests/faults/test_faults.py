@@ -18,6 +18,7 @@ QUICK = [
     Row("program suspended", "threads", "none"),
     Row("torn entries", "processes", "disk"),
     Row("writer killed", "threads", "disk"),
+    Row("worker killed as it stores", "processes", "disk"),
     Row("fork, the child falls through", "processes", "none"),
     Row("interpreter ends", "processes", "disk"),
     Row("interpreter ends in a thread", "processes", "none"),

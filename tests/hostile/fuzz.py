@@ -212,6 +212,7 @@ def _failure():
 
 def _entries():
     import pandas as pd
+    import polars as pl
 
     signer = Signer(b"k" * 32)
     return (
@@ -220,7 +221,10 @@ def _entries():
         entry(["x" * 500], "zstd"),
         entry(["x" * 500], "lz4"),
         entry(np.arange(20.0).reshape(4, 5), "", signer.sign),
-        entry(pd.DataFrame({"a": [1, 2], "b": ["x", None]})),
+        entry(
+            pd.DataFrame({"a": [1, 2], "b": ["x", None], "p": pd.period_range("2026", periods=2)})
+        ),
+        entry(pl.DataFrame({"a": [1, None], "b": [["x"], ["y", "z"]]})),
     )
 
 

@@ -205,6 +205,37 @@ def test_a_header_that_is_altered_while_it_is_read():
         unpack(seen, digest, settled=False)
 
 
+class Chunks:
+    """A codec of one's own, which takes as many parts as there are."""
+
+    name, safe = "chunks", True
+
+    def encode(self, value):
+        return [bytes([each]) for each in value]
+
+    def decode(self, parts):
+        return b"".join(bytes(part) for part in parts)
+
+
+def three_bytes(x):
+    return b"abc"
+
+
+def test_parts_that_are_taken_off_a_signed_entry(tmp_path):
+    """How many there are stands before the head, and is signed, too."""
+    memory = Memory(tmp_path, verbose=0, sign_key=KEY, codec=Chunks())
+    function = memory.cache(three_bytes)
+    x = next(numbers)
+    function(x)
+    path = Path(memory.store_backend.local_path(entry_name(function._keys.key((x,), {}))))
+    data = path.read_bytes()
+    assert struct.unpack_from("<I", data, 20) == (3,)
+    path.write_bytes(data[:20] + struct.pack("<I", 1) + data[24:-128])
+    assert unpack(path.read_bytes())[0].parts == (1,)  # whole, as far as digests tell
+    with pytest.warns(CacheWarning, match="signature is wrong"):
+        assert function(x) == b"abc"
+
+
 def a_frame(x):
     return pd.DataFrame({"a": np.arange(x, x + 30_000)})
 

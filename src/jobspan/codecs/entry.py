@@ -7,7 +7,7 @@
     head            key, BLAKE3 of the payload and of the buffers, times, codec, compression; then
                     the length of each part as stored, and before compression; then JSON: function
                     and components
-    signature       of the head; empty where nobody signed
+    signature       of the number of parts and the head; empty where nobody signed
     padding         to a multiple of 64
     parts           payload, then each buffer, every one at a multiple of 64
 
@@ -192,8 +192,8 @@ class Header:
         return self._about
 
     def signed_text(self) -> bytes:
-        """Return what a signature is over: the head, the digest of the parts in it."""
-        return bytes(self.head)
+        """Return what a signature is over: the number of parts, and the head, with their digest."""
+        return _signed_text(len(self.parts), self.head)
 
     def packed(self, parts: Sequence[Part]) -> bytes:
         """Return the head of an entry with these parts."""
@@ -235,11 +235,11 @@ def pack(
     parts : sequence of bytes-like
         The payload and its buffers.
     sign : callable or None
-        Returns the signature of the head.
+        Returns the signature of a text, here of the number of parts and the head.
     """
     lengths = [len(part) for part in parts]
     head = header.packed(parts)
-    signature = b"" if sign is None else sign(head).encode()
+    signature = b"" if sign is None else sign(_signed_text(len(parts), head)).encode()
     prefix = _PREFIX.pack(
         MAGIC, VERSION, len(head), len(signature), len(parts), blake3(head).digest()
     )
@@ -401,6 +401,10 @@ def _names(padded: bytes) -> tuple[str, str]:
     if not (codec + compression).isprintable():
         raise EntryDamagedError(f"the entry's header names {codec!r} and {compression!r}")
     return codec, compression
+
+
+def _signed_text(count: int, head: Part) -> bytes:
+    return count.to_bytes(4, "little") + head
 
 
 def _aligned(position: int) -> int:

@@ -275,6 +275,60 @@ def test_what_is_no_array_of_the_file_is_no_map(
         assert np.array_equal(cached(x), honest)
 
 
+@pytest.mark.parametrize("name", ["a pickle bomb", "only the magic", "truncated by a byte"])
+def test_a_claim_that_is_written_over_by_somebody_else_loses_no_result(name, tmp_path):
+    """What stands there when a result is to be stored counts as another's only if it is good."""
+    memory = Memory(open_store(f"memory://{tmp_path.name}"), verbose=0, sign_key=KEY)
+    x = next(numbers)
+
+    def attacked(x):
+        target = Target(place.rpartition("/")[2], honest, honest, str(tmp_path / "mark"))
+        memory.store_backend.put(place, ATTACKS[name](target))
+        return [x, "right"]
+
+    function = memory.cache(attacked, version=1)
+    key = function._keys.key((x,), {})
+    place = entry_name(key)
+    honest = bytes(memory._cache.format.packed(key, [x, "right"], 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shelved = function.call_and_shelve(x)
+        assert shelved.get() == [x, "right"]
+    assert function.check_call_in_cache(x)
+
+
+def a_large_list(x):
+    return list(range(x, x + 40_000))
+
+
+def test_a_large_entry_of_another_key_is_not_taken_for_stored(tmp_path):
+    """Of a bucket's large entries the header alone is looked at."""
+    memory = make_memory(tmp_path, "signed", remote=True)
+    function = memory.cache(a_large_list)
+    x = next(numbers)
+    function(x)
+    other, mine = (entry_name(function._keys.key((each,), {})) for each in (x, x + 1000))
+    memory.store_backend.put(mine, bytes(memory.store_backend.get(other)[0]))
+    with pytest.warns(CacheWarning, match="for key"):
+        assert not function.check_call_in_cache(x + 1000)
+    assert function.call_and_shelve(x + 1000).get() == a_large_list(x + 1000)
+
+
+def many_arrays(x):
+    return [np.arange(x, x + 10) for _ in range(6000)]
+
+
+@pytest.mark.filterwarnings("error::jobspan.errors.JobspanWarning")
+def test_an_honest_entry_with_a_long_head_is_known_by_it(tmp_path):
+    memory = make_memory(tmp_path, "signed", remote=True)
+    function = memory.cache(many_arrays)
+    x = next(numbers)
+    function(x)
+    assert function.check_call_in_cache(x)
+    (found,) = survey(memory.store_backend).entries
+    assert found.header.function.endswith("many_arrays")
+
+
 # --- what is no file of a cache, in its folder -------------------------------------------------
 
 

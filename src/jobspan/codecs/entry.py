@@ -33,12 +33,12 @@ from jobspan.errors import CodecError, EntryDamagedError
 
 __all__ = [
     "ALIGNMENT",
-    "LARGEST_HEADER",
     "Header",
     "Lease",
     "check_start",
     "pack",
     "read_header",
+    "start_size",
     "unpack",
 ]
 
@@ -66,6 +66,9 @@ LONGEST_LEASE = 300.0
 
 LARGEST_LEASE = 4096
 """Bytes of a claim; what is larger is none."""
+
+_LARGEST_SIGNATURE = 4096
+"""Bytes; no signature is nearly as long."""
 
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -286,9 +289,7 @@ def unpack(
     EntryDamagedError
         If the bytes are truncated, altered, foreign, or of another key.
     """
-    header, position = read_header(data if settled else _copied_start(data))
-    if key is not None and header.key != key:
-        raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
+    header, position = read_header(data if settled else _copied_start(data), key)
     size = len(data)
     view = data if size < COPIED_BYTES and type(data) is bytes else memoryview(data)
     parts: list[Part] = []
@@ -338,16 +339,31 @@ def check_start(begun: Part, size: int) -> Header | None:
     return header
 
 
-def _copied_start(data: Part) -> bytes:
-    """Return the head of an entry and what comes before, copied once, so that it stays."""
+def start_size(data: Part) -> int:
+    """Return how long an entry's head is with all before it and the signature, by its own word."""
     if len(data) < _START:
-        return bytes(data)
+        return _START
+    length: int
+    signed: int
     length, signed = struct.unpack_from("<II", data, 12)
-    return bytes(data[: _START + min(max(length, _FACTS.size), LARGEST_HEADER) + min(signed, 4096)])
+    return _START + min(max(length, _FACTS.size), LARGEST_HEADER) + min(signed, _LARGEST_SIGNATURE)
 
 
-def read_header(data: Part) -> tuple[Header, int]:
-    """Return the header at the start of an entry, and where it ends."""
+def _copied_start(data: Part) -> bytes:
+    """Return that part of an entry, copied once, so that it stays."""
+    return bytes(data[: start_size(data)])
+
+
+def read_header(data: Part, key: str | None = None) -> tuple[Header, int]:
+    """Return the header at the start of an entry, and where it ends.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The entry, or its start.
+    key : str or None
+        The key under which it was found, which it must name.
+    """
     size = len(data)
     if size < _FIXED.size:
         raise EntryDamagedError(f"{size} bytes are no entry")
@@ -359,7 +375,7 @@ def read_header(data: Part) -> tuple[Header, int]:
         signed,
         count,
         digest,
-        key,
+        named,
         header.payload_digest,
         header.buffers_digest,
         header.created,
@@ -378,7 +394,9 @@ def read_header(data: Part) -> tuple[Header, int]:
         raise EntryDamagedError("the entry's header does not match its digest")
     if not (abs(header.created) < LATEST and 0 <= header.seconds < LATEST):
         raise EntryDamagedError("the entry's header has times that cannot be")
-    header.key = key.hex()
+    header.key = named.hex()
+    if key is not None and header.key != key:
+        raise EntryDamagedError(f"the entry is for key {header.key[:12]}…, not {key[:12]}…")
     header.codec, header.compression = _names(names)
     lengths = _lengths(count).unpack_from(head, _FACTS.size)
     header.parts, header.sizes = lengths[:count], lengths[count:]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from jobspan.codecs.entry import LARGEST_HEADER, Header, Lease, read_header, unpack
+from jobspan.codecs.entry import Header, Lease, read_header, start_size, unpack
 from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
 from jobspan.memory.last_use import last_use, with_uses
@@ -269,7 +269,7 @@ def _facts(store: ObjectStore, info: ObjectInfo) -> Facts:
         except EntryDamagedError:
             if info.size <= HEADER_BYTES:
                 raise
-            return _header(store.get(info.name, 0, LARGEST_HEADER)[0])
+            return _header(store.get(info.name, 0, start_size(data))[0])
     except KeyError:
         return None
     except EntryDamagedError as error:

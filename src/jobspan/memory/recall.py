@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobspan.codecs.arriving import Arriving
 from jobspan.codecs.compression import check_room
-from jobspan.codecs.entry import MAGIC, Header, Lease, check_start, read_header, unpack
+from jobspan.codecs.entry import Header, Lease, check_start, read_header, start_size, unpack
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, StoreError
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim
@@ -196,21 +196,8 @@ class Cache:
         for store, paths in ((self.tier, self._tier_paths), (self.store, self._paths)):
             if store is None:
                 continue
-            data: Any
             try:
-                if paths is None:
-                    data, _ = store.get(name, 0, MAPPED_BYTES)
-                else:
-                    data = read_or_map(paths.of(key), writable=self.mmap_mode != "r")
-                if data is None:
-                    continue
-                if Lease.is_packed(data):
-                    return Found(data=data)
-                if paths is None and len(data) >= MAPPED_BYTES:
-                    header, _ = read_header(data)
-                else:
-                    header, _ = unpack(data, key.digest, check=type(data) is bytes)
-                self.format.verify(header)
+                found = self._header_of(store, paths, key)
             except KeyError:
                 continue
             except (EntryDamagedError, EntryUntrustedError) as error:
@@ -218,8 +205,31 @@ class Cache:
             except Exception as error:  # noqa: BLE001 - whatever fails there, the call goes on
                 self._failed("read", store, error)
             else:
-                return Found(header=header)
+                if found is not None:
+                    return found
         return None
+
+    def _header_of(
+        self, store: ObjectStore, paths: EntryPaths | None, key: CallKey
+    ) -> Found | None:
+        """Return what stands under a key in a store, without its value."""
+        data: Any
+        if paths is None:
+            data, _ = store.get(entry_name(key), 0, MAPPED_BYTES)
+        else:
+            data = read_or_map(paths.of(key), writable=self.mmap_mode != "r")
+        if data is None:
+            return None
+        if Lease.is_packed(data):
+            return Found(data=data)
+        if paths is None and len(data) >= MAPPED_BYTES:
+            if (size := start_size(data)) > len(data):
+                data, _ = store.get(entry_name(key), 0, size)
+            header = read_header(data, key.digest)[0]
+        else:
+            header = unpack(data, key.digest, check=type(data) is bytes)[0]
+        self.format.verify(header)
+        return Found(header=header)
 
     def _look_in_tier(self, key: CallKey, usable: Usable | None) -> Found | None:
         assert self.tier is not None
@@ -342,7 +352,7 @@ class Cache:
                 written = self.store.swap(name, view, claim.token)
             elif claim.fresh:
                 written = self.store.create(name, view)
-            if written is None and claim.contested and self._is_published(name):
+            if written is None and claim.contested and self._is_published(key):
                 return True  # whoever took the claim over was quicker
             if written is None:
                 self.store.put(name, view)
@@ -354,11 +364,12 @@ class Cache:
         self._fill_tier(name, view)
         return True
 
-    def _is_published(self, name: str) -> bool:
+    def _is_published(self, key: CallKey) -> bool:
         try:
-            return self.store.get(name, 0, len(MAGIC))[0] == MAGIC
-        except KeyError:
+            found = self._header_of(self.store, self._paths, key)
+        except (KeyError, EntryDamagedError, EntryUntrustedError):
             return False
+        return found is not None and found.header is not None
 
     def _fill_tier(self, name: str, data: Any) -> None:
         if self.tier is not None:

@@ -453,3 +453,31 @@ def test_a_block_that_was_entered_before_a_fork_says_so_in_the_child():
         """
     )
     assert done.stdout == "10\n[0, 1, 2]\n", done.stderr
+
+
+@pytest.mark.parametrize("backend", ["None", "'processes'"])
+def test_a_module_that_runs_calls_when_it_is_imported(tmp_path, backend):
+    """Its workers do not import it in turn, to start workers of their own without an end."""
+    tmp_path.joinpath("unguarded.py").write_text(
+        textwrap.dedent(f"""
+        from jobspan import Parallel, delayed
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        def doubled(point):
+            return Point(2 * point.x)
+
+        print("imported")
+        generator = Parallel(n_jobs=2, backend={backend}, return_as="generator")
+        points = list(generator(delayed(doubled)(Point(x)) for x in range(4)))
+        """)
+    )
+    done = run_script(
+        "import unguarded\n"
+        "assert [type(p) for p in unguarded.points] == [unguarded.Point] * 4\n"
+        "print([point.x for point in unguarded.points])",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("imported\n[0, 2, 4, 6]\n", "")

@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from itertools import repeat
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from jobspan.calls import Batch, Call, CallContext
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure, FailureKind
-from jobspan.transport.pickling import decode, encode, modules_by_value, travelling_by_value
+from jobspan.transport.pickling import decode, encode, travelling_by_value
 from jobspan.transport.protocol import Bytes, Encoded, EncodedBatch, Fetch, Share
 from jobspan.worker.run import Ran
 
@@ -64,8 +65,8 @@ class BatchEncoder:
         Takes large buffers.
     threshold : int or None
         Bytes from which a buffer is large.
-    by_value : bool
-        Whether the user's own modules travel by value: workers on other machines lack them.
+    by_value : callable or None
+        Returns the modules that travel by value: workers lack them, or must not import them.
 
     Notes
     -----
@@ -74,7 +75,11 @@ class BatchEncoder:
     """
 
     def __init__(
-        self, share: Share | None = None, threshold: int | None = None, *, by_value: bool = False
+        self,
+        share: Share | None = None,
+        threshold: int | None = None,
+        *,
+        by_value: Callable[[], Iterable[ModuleType]] | None = None,
     ) -> None:
         self._share = share
         self._threshold = threshold
@@ -94,8 +99,7 @@ class BatchEncoder:
         quick = self._quickly(batch)
         if quick is not None:
             return quick
-        by_value = travelling_by_value(modules_by_value()) if self._by_value else nullcontext()
-        with by_value:
+        with travelling_by_value(self._by_value()) if self._by_value else nullcontext():
             if batch.context.token != self._token:
                 self._functions.clear()
                 self._context = encode(batch.context)

@@ -11,15 +11,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from types import BuiltinFunctionType, CodeType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
+from typing import Any, cast
 
 import cloudpickle
 
 from jobspan.errors import TransportError
 from jobspan.transport.protocol import Encoded, Fetch, Reference, Share
 
-__all__ = ["decode", "encode", "modules_by_value", "travelling_by_value"]
+__all__ = [
+    "decode",
+    "encode",
+    "modules_being_imported",
+    "modules_by_value",
+    "travelling_by_value",
+]
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -208,6 +214,22 @@ def _users_modules(names: tuple[str, ...]) -> list[ModuleType]:
             and not _is_installed(file)
         ):
             found.append(module)
+    return found
+
+
+def modules_being_imported() -> list[ModuleType]:
+    """Return the modules whose import has called us.
+
+    A worker that imported one of them would make the same calls, on workers of its own, for ever.
+    """
+    found = []
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            module = sys.modules.get(frame.f_globals.get("__name__", ""))
+            if getattr(getattr(module, "__spec__", None), "_initializing", False):
+                found.append(cast("ModuleType", module))
+        frame = frame.f_back
     return found
 
 

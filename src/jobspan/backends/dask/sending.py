@@ -13,6 +13,7 @@ from jobspan.calls import Batch
 from jobspan.plans import Plan
 from jobspan.transport.batches import BatchEncoder
 from jobspan.transport.content import ContentStore, SharedOnce
+from jobspan.transport.pickling import modules_by_value
 from jobspan.transport.protocol import EncodedBatch
 
 __all__ = ["Parcel", "Sender"]
@@ -74,7 +75,7 @@ class Sender:
         self._plan = plan
         self._keep_freed_memory = keep_freed_memory
         self._shared = SharedOnce(content)
-        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
+        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=modules_by_value)
         self._token = ""
         self._heads: dict[tuple[str, ...], tuple[bytes, list[int]]] = {}
         self._kept: dict[str, dict[str, Any]] = {}

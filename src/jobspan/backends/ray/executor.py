@@ -24,6 +24,7 @@ from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
 from jobspan.transport.batches import UNDECODED, BatchEncoder, EncodedRan, decode_ran
 from jobspan.transport.content import ContentStore, SharedOnce
+from jobspan.transport.pickling import modules_by_value
 from jobspan.transport.protocol import EncodedBatch
 from jobspan.worker.context import run_in
 from jobspan.worker.run import run_calls
@@ -107,7 +108,7 @@ class RayExecutor:
         self._plan = plan
         self._staff = Staff(plan, crew, room, tasks=tasks, start_timeout=start_timeout)
         self._shared = SharedOnce(content)
-        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=True)
+        self._encoder = BatchEncoder(self._shared.share, plan.max_nbytes, by_value=modules_by_value)
         self._token = ""
         self._nested = nested
         self._queue: deque[_Waiting] = deque()

@@ -48,6 +48,57 @@ def test_run_takes_a_joblib_script_to_a_backend(tmp_path, backend):
     assert second == f"{backend} {backend == 'threads'}"
 
 
+@pytest.mark.parametrize("form", ["relative", "module", "package", "stdin"])
+def test_run_runs_what_python_runs(tmp_path, form):
+    """Each is told by ``sys`` and ``__main__`` what Python itself tells it."""
+    package = tmp_path / "project"
+    package.mkdir()
+    text = (
+        "import os, sys\nfrom joblib import Parallel\nos.chdir('/')\n"
+        "print(sys.argv, sys.path[0], globals().get('__file__'), __name__, __package__,"
+        " getattr(__spec__, 'name', None))\n"
+        "print(Parallel.__module__.partition('.')[0])\n"
+    )
+    (package / "__main__.py").write_text(text)
+    (package / "tool.py").write_text(text)
+    what, stdin = {
+        "relative": (["project/tool.py"], None),
+        "module": (["-m", "project.tool"], None),
+        "package": (["-m", "project"], None),
+        "stdin": (["-"], text),
+    }[form]
+    done, python = (
+        subprocess.run(
+            [sys.executable, *prefix, *what, "-x", "3"],
+            capture_output=True, check=True, cwd=tmp_path, input=stdin, timeout=60, text=True,
+        )
+        for prefix in (["-m", "jobspan", "run"], [])
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout == python.stdout.replace("joblib", "jobspan")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-j", "0", "{script}"], "n_jobs == 0 in Parallel has no meaning"),
+        (["nofile.py"], "'nofile.py' does not exist; type a script's path, or -m"),
+        (["{folder}"], "is a folder; type a script's path"),
+        (["-m", "nosuch.module"], "'nosuch.module' cannot be found: No module named 'nosuch'"),
+        (["-m", "nosuch"], "'nosuch' is no module that has a file"),
+        (["-m", "email"], "'email' is no module that has a file, and no package with one"),
+    ],
+)
+def test_run_refuses_what_cannot_be_meant(tmp_path, capsys, arguments, says):
+    script = tmp_path / "script.py"
+    script.write_text("print('never')")
+    given = [each.format(script=script, folder=tmp_path) for each in arguments]
+    assert run(["run", *given]) == ExitCode.USAGE
+    told = capsys.readouterr()
+    assert says in told.err
+    assert told.out == ""
+
+
 LIBRARY_SCRIPT = """
 import os
 from sklearn.base import BaseEstimator
@@ -167,7 +218,7 @@ def test_completion(shell, capsys):
 
 def test_bash_completes_commands():
     done = subprocess.run(
-        [sys.executable, "-m", "jobspan.cli"],
+        [sys.executable, "-m", "jobspan"],
         env={
             **os.environ,
             "_JOBSPAN_COMPLETE": "bash_complete",

@@ -144,5 +144,5 @@ def _module(where: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     # Prepared as `jobspan run` does it: a script of joblib has its results stored by jobspan.
-    exec(compiled(path, replace_joblib=True), module.__dict__)
+    exec(compiled(path.read_bytes(), str(path), replace_joblib=True), module.__dict__)
     return module

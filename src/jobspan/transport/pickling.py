@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 import cloudpickle
 
@@ -226,9 +226,10 @@ def modules_being_imported() -> list[ModuleType]:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":
-            module = sys.modules.get(frame.f_globals.get("__name__", ""))
-            if getattr(getattr(module, "__spec__", None), "_initializing", False):
-                found.append(cast("ModuleType", module))
+            name = frame.f_globals.get("__name__")
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            if module is not None and name != "__main__" and vars(module) is frame.f_globals:
+                found.append(module)
         frame = frame.f_back
     return found
 

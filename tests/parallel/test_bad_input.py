@@ -118,6 +118,52 @@ def test_locations(tmp_path: Path) -> None:
         Memory(tmp_path, mode="x")  # type: ignore[arg-type]  # on purpose
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"verbose": "loud"}, "verbose='loud': pass a number"),
+        ({"verbose": None}, "verbose=None: pass a number"),
+        ({"safe": "no"}, "safe='no': pass True or False"),
+        ({"single_flight": "no"}, "single_flight='no': pass True or False"),
+        ({"backend_options": 3}, "backend_options is a int; pass a dict"),
+        ({"local_tier": 3}, "local_tier=3: pass the path of a folder"),
+    ],
+)
+def test_arguments_of_a_memory(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=says):
+        Memory(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"ignore": "base"}, "ignore='base': pass the names of arguments in a list"),
+        ({"ignore": 3}, "ignore=3: pass the names of arguments in a list"),
+        ({"depends": "table.csv"}, r"depends='table.csv': pass .* in a list: \['table.csv'\]"),
+        ({"depends": Path("table.csv")}, r"depends=.*: pass what results depend on in a list"),
+        ({"version": object()}, "version=<object .*>: pass text or a number"),
+        ({"verbose": "loud"}, "verbose='loud': pass a number"),
+    ],
+)
+def test_arguments_of_cache(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
+    """Text is no list of its letters: it would be taken for one without a word."""
+    with pytest.raises((TypeError, ValueError), match=says):
+        Memory(tmp_path, verbose=0).cache(pow, **arguments)
+
+
+def test_misspelt_arguments() -> None:
+    with pytest.raises(TypeError, match=r"'n_job'. Did you mean n_jobs=\?"):
+        Parallel(n_job=2)
+    with pytest.raises(TypeError, match=r"Did you mean timeout=\?"):
+        Parallel(n_jobs=2, backend="threads", timout=2)
+    with pytest.raises(ValueError, match=r"Got njobs=2. Did you mean n_jobs=\?"):
+        parallel_config(njobs=2)
+    with pytest.raises(TypeError, match=r"Did you mean verbose=\?"):
+        parallel_config("threads", verbos=2)
+    with parallel_config("threads"), pytest.raises(TypeError, match=r"Did you mean batch_size=\?"):
+        Parallel(batchsize=2)
+
+
 def test_a_missing_bucket(moto_server: Any) -> None:
     with pytest.raises(OSError, match="no-such-bucket") as caught:
         Memory("s3://no-such-bucket/prefix", storage_options=moto_server.storage_options)

@@ -16,7 +16,7 @@ from jobspan.memory.claims import Claim
 from jobspan.memory.expiry import ValidFor
 from jobspan.memory.inventory import last_use, survey
 from jobspan.memory.naming import belongs_to_cache, entry_name, function_prefix
-from jobspan.memory.opening import open_cache
+from jobspan.memory.opening import open_cache, read_depends, read_ignore, read_verbose, read_version
 from jobspan.memory.recall import Cache, Found
 from jobspan.memory.result import MemorizedResult, NotMemorizedResult, under_joblibs_names
 from jobspan.memory.single_flight import Flight, Turn, turns
@@ -89,16 +89,16 @@ class MemorizedFunc(Logger, Generic[P, R]):
         self.func = func
         self.cache: Cache = location
         self.backend = backend
-        self.ignore = list(ignore or ())
+        self.ignore = read_ignore(ignore)
         self.compress = compress
         self.timestamp = time.time() if timestamp is None else timestamp
-        self.version = version
-        self.depends = tuple(depends)
+        self.version = read_version(version)
+        self.depends = read_depends(depends)
         self.cache_validation_callback = cache_validation_callback
         self.expires = expires
         self.flight = flight
-        self._verbose = verbose
-        self._keys = FunctionKeys(func, self.ignore, version, depends)
+        self._verbose = read_verbose(verbose)
+        self._keys = FunctionKeys(func, self.ignore, version, self.depends)
         self._unlooked_reference: weakref.ref[Unlooked] | None = None
         look_like(self, func)
 

@@ -26,6 +26,7 @@ from jobspan.memory.opening import (
     read_flight,
     read_items,
     read_mmap_mode,
+    read_verbose,
 )
 from jobspan.memory.pass_through import AsyncNotMemorizedFunc, NotMemorizedFunc
 from jobspan.memory.wrapping import Bound
@@ -124,11 +125,13 @@ class Memory(Logger):
         self.mmap_mode = mmap_mode
         self.compress = compress
         self.backend = backend
+        if backend_options is not None and not isinstance(backend_options, Mapping):
+            raise TypeError(f"backend_options is a {type(backend_options).__name__}; pass a dict")
         self.backend_options = dict(backend_options or {})
         self.location = location
         self.mode = mode
         self.timestamp = time.time()
-        self._verbose = verbose
+        self._verbose = read_verbose(verbose)
         self._flight = read_flight(single_flight, lease_seconds, patience_seconds)
         self._cache = open_cache(
             location,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 from jobspan.codecs.arrow import ArrowCodec
 from jobspan.codecs.compression import read_compress
@@ -22,7 +22,17 @@ from jobspan.memory.single_flight import Flight
 from jobspan.store import ObjectStore, open_store
 from jobspan.store.local import LocalStore
 
-__all__ = ["open_cache", "read_bytes", "read_expires", "read_flight", "read_items"]
+__all__ = [
+    "open_cache",
+    "read_bytes",
+    "read_depends",
+    "read_expires",
+    "read_flight",
+    "read_ignore",
+    "read_items",
+    "read_verbose",
+    "read_version",
+]
 
 _MMAP_MODES = (None, "r", "r+", "w+", "c")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -51,6 +61,7 @@ def open_cache(
         Options of the store.
     """
     read_mmap_mode(mmap_mode)
+    _read_switch("safe", safe)
     if mode not in ("rw", "ro"):
         raise ValueError(f"mode={mode!r}: pass 'rw' to read and store, or 'ro' to read only")
     compression = read_compress(compress)
@@ -89,6 +100,10 @@ def _open_location(location: Any, backend: str, options: Mapping[str, Any]) -> O
 
 
 def _open_tier(local_tier: str | os.PathLike[str]) -> ObjectStore:
+    if not isinstance(local_tier, str | os.PathLike):
+        raise TypeError(
+            f"local_tier={local_tier!r}: pass the path of a folder, such as '~/.cache/jobspan'"
+        )
     path = os.path.expanduser(os.fspath(local_tier))  # noqa: PTH111 - text
     if "://" in path and not path.startswith("file://"):
         raise StoreLocationError(
@@ -130,13 +145,50 @@ def read_codec(codec: str | Codec | None, *, safe: bool) -> Codec | None:
 
 def read_flight(single: Any, lease_seconds: Any, patience_seconds: Any) -> Flight:
     """Return the settings of single flight."""
+    _read_switch("single_flight", single)
     for name, value, low in (
         ("lease_seconds", lease_seconds, 1.0),
         ("patience_seconds", patience_seconds, 0.0),
     ):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
             raise ValueError(f"{name}={value!r}: pass seconds, a number not below {low:g}")
-    return Flight(bool(single), float(lease_seconds), float(patience_seconds))
+    return Flight(single, float(lease_seconds), float(patience_seconds))
+
+
+def _read_switch(name: str, value: Any) -> None:
+    # "no" would be taken for yes.
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: pass True or False")
+
+
+def read_verbose(value: Any) -> int:
+    """Return how much is printed."""
+    if not isinstance(value, Real):
+        raise ValueError(
+            f"verbose={value!r}: pass a number: 0 for no lines, 1 for what is computed"
+        )
+    return cast("int", value)
+
+
+def read_ignore(value: Any) -> list[str]:
+    """Return the names of arguments to leave out of keys."""
+    if isinstance(value, str) or not isinstance(value, Iterable | None):
+        raise ValueError(f"ignore={value!r}: pass the names of arguments in a list, such as ['x']")
+    return list(value or ())
+
+
+def read_depends(value: Any) -> tuple[Any, ...]:
+    """Return what results depend on besides."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"depends={value!r}: pass what results depend on in a list: [{value!r}]")
+    return tuple(value)
+
+
+def read_version(value: Any) -> str | int | None:
+    """Return what stands for a function's code, if it is the same in every process."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError(f"version={value!r}: pass text or a number, such as '2024-06'")
+    return cast("str | int | None", value)
 
 
 def read_expires(expires: Any) -> float | None:

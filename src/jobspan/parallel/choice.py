@@ -12,7 +12,7 @@ from jobspan.ambient import Default, Settings, current
 from jobspan.backends.choosing import default_backend_name, make_backend, shared_backend
 from jobspan.executors import Backend
 from jobspan.parallel.arguments import read_n_jobs
-from jobspan.parallel.config import DEFAULTS, check_values
+from jobspan.parallel.config import DEFAULTS, check_values, meant_by, refusing_options
 
 __all__ = [
     "Choice",
@@ -123,7 +123,8 @@ def choose(
 def _make(spec: Any, options: dict[str, Any]) -> tuple[Backend, bool]:
     if isinstance(spec, str) and not options:
         return shared_backend(spec), False
-    made = make_backend(spec, options)
+    with refusing_options(options):
+        made = make_backend(spec, options)
     return made, made is not spec
 
 
@@ -132,10 +133,10 @@ def _options_of_a_call(backend: Backend, options: dict[str, Any]) -> dict[str, A
     taken = getattr(backend, "call_options", ())
     unknown = sorted(options.keys() - set(taken))
     if unknown:
+        advice = meant_by(unknown) or "; pass it to parallel_config, together with the backend"
         raise TypeError(
             f"Parallel({unknown[0]}={options[unknown[0]]!r}): backend {backend.name!r} of the "
-            f"context takes {', '.join(taken) or 'no options'} for a single call; pass it to "
-            "parallel_config, together with the backend"
+            f"context takes {', '.join(taken) or 'no options'} for a single call{advice}"
         )
     return options
 

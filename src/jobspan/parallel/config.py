@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from os import PathLike
@@ -29,7 +30,14 @@ from jobspan.scheduling.retrying import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULTS", "check_values", "parallel_backend", "parallel_config"]
+__all__ = [
+    "DEFAULTS",
+    "check_values",
+    "meant_by",
+    "parallel_backend",
+    "parallel_config",
+    "refusing_options",
+]
 
 DEFAULTS: dict[str, Default[Any]] = {
     "backend": Default(None),
@@ -101,6 +109,29 @@ def check_values(values: dict[str, Any]) -> None:
     initargs = values.get("initargs", ())
     if not isinstance(initargs, tuple | list):
         raise TypeError(f"initargs={initargs!r}: pass the initializer's arguments as a tuple")
+
+
+def meant_by(options: Iterable[str]) -> str:
+    """Return a hint at the argument that is spelt nearly like one of `options`, or nothing."""
+    import difflib
+
+    names = [*DEFAULTS, "return_as", "timeout", "pre_dispatch", "batch_size", "memory"]
+    for option in options:
+        for close in difflib.get_close_matches(option, names, n=1, cutoff=0.75):
+            return f". Did you mean {close}=?"
+    return ""
+
+
+@contextmanager
+def refusing_options(options: Iterable[str]) -> Iterator[None]:
+    """Where a backend does not take `options`, say which argument was meant."""
+    try:
+        yield
+    except TypeError as error:
+        hint = meant_by(options)
+        if not hint:
+            raise
+        raise TypeError(f"{error}{hint}") from error
 
 
 class parallel_config:  # noqa: N801 - joblib's name
@@ -219,12 +250,14 @@ class parallel_config:  # noqa: N801 - joblib's name
                 )
                 raise ValueError(
                     "inner_max_num_threads and other constructor parameters backend_params are "
-                    f"only supported when backend is not None. Got {shown}: pass backend= as well"
+                    f"only supported when backend is not None. Got {shown}"
+                    f"{meant_by(backend_params) or ': pass backend= as well'}"
                 )
             made = before.backend
             self._owned: Backend | None = None
         else:
-            made = make_backend(backend, backend_params)
+            with refusing_options(backend_params):
+                made = make_backend(backend, backend_params)
             self._owned = made if made is not backend else None
         self.old_parallel_config = before
         self.settings = replace(

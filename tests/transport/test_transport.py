@@ -228,13 +228,11 @@ def test_a_closure_is_as_it_is_when_the_call_begins() -> None:
 
 def test_a_bad_result_fails_alone() -> None:
     class StubbornError(Exception):
-        """An exception whose pickle cannot be undone; here, for tblib mends those it has seen."""
-
-        def __init__(self, a: int, b: int) -> None:
-            super().__init__(f"{a} and {b}")
+        def __reduce__(self) -> Any:
+            raise TypeError("stays where it is")
 
     ran = Ran(
-        [1, (x for x in []), 3, None], {3: Failure(StubbornError(1, 2), "traceback")}, 0.0, 0.0
+        [1, (x for x in []), 3, None], {3: Failure(StubbornError("1 and 2"), "traceback")}, 0.0, 0.0
     )
     got = decode_ran(encode_ran(ran), 4)
     assert got.values == [1, None, 3, None]
@@ -243,3 +241,29 @@ def test_a_bad_result_fails_alone() -> None:
     assert "Stubborn" in str(got.failures[3].exception)
     assert "1 and 2" in str(got.failures[3].exception)
     assert got.failures[3].traceback == "traceback"
+
+
+class StatusError(OSError):
+    """As many libraries write them: the constructor takes what `args` does not have."""
+
+    def __init__(self, code: int, *, url: str) -> None:
+        super().__init__(code, f"{url} answered {code}")
+        self.url = url
+
+
+class PlainError(ValueError):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+        self.a, self.b = a, b
+
+
+@pytest.mark.parametrize(
+    "error", [StatusError(404, url="x"), PlainError(1, 2)], ids=["os", "value"]
+)
+def test_an_exception_that_its_constructor_cannot_make_again(error: Any) -> None:
+    error.add_note("a note")
+    ran = Ran([None], {0: Failure(error, "traceback")}, 0.0, 0.0)
+    got = decode_ran(encode_ran(ran), 1).failures[0].exception
+    assert (type(got), str(got), got.args) == (type(error), str(error), error.args)
+    assert vars(got) == vars(error)
+    assert getattr(got, "errno", None) == getattr(error, "errno", None)

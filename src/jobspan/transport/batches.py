@@ -314,21 +314,49 @@ def decode_values(
 def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:
     """Return a failure as plain values, its exception pickled if that can be undone."""
     error = failure.exception
-    pickled: bytes | None = None
-    try:
-        pickled = bytes(encode(error).payload)
-        pickle.loads(pickled)
-    except Exception:  # noqa: BLE001 - any exception may fail in any way
-        pickled = None
+    pickled = _survives(error, error)
+    reducing = next(base for base in type(error).__mro__ if "__reduce__" in vars(base))
+    if pickled is None and reducing.__module__ == "builtins":
+        pickled = _survives(error, _Unmade(error))
     notes = getattr(error, "__notes__", [])
     name = type(error).__qualname__
     text = f"{name}: {error}" + "".join(f"\n{note}" for note in notes)
     return pickled, name, text, failure.traceback, failure.kind.value
 
 
+def _survives(error: BaseException, what: Any) -> bytes | None:
+    """Return the pickle of `what` if the same exception comes of it."""
+    try:
+        pickled = bytes(encode(what).payload)
+        again = pickle.loads(pickled)
+        return pickled if type(again) is type(error) and str(again) == str(error) else None
+    except Exception:  # noqa: BLE001 - any exception may fail in any way
+        return None
+
+
+class _Unmade:
+    """Stands in a pickle for an exception that its constructor cannot make of its arguments."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _without_constructor, (type(self._error), self._error.args, vars(self._error))
+
+
+def _without_constructor(
+    kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BaseException:
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    error = kind.__new__(kind, *args)
+    builtin.__init__(error, *args)
+    vars(error).update(attributes)
+    return error
+
+
 def _unpack(packed: tuple[bytes | None, str, str, str, str]) -> Failure:
     pickled, name, text, traceback, kind = packed
-    reason = "cannot be pickled"
+    reason = "does not survive pickling"
     if pickled is not None:
         try:
             return Failure(pickle.loads(pickled), traceback, FailureKind(kind))

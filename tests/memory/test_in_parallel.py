@@ -252,6 +252,29 @@ def test_a_local_cache_on_a_cluster_is_warned_of_once(tmp_path, dask_client, mon
     assert len(told) == 1
     assert memory.store_backend.url in told[0]
     assert "s3://bucket/prefix" in told[0]
+    assert {each.filename for each in warned if "not shared" in str(each.message)} == {__file__}
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_cluster_started_here_has_nothing_to_warn_of(tmp_path, backend):
+    """Its workers share this machine's folders; and Dask's usual port may well be taken."""
+    script = """if True:
+        import socket, sys
+        from jobspan import Memory, Parallel, delayed
+        occupied = socket.socket()
+        try:
+            occupied.bind(("127.0.0.1", 8787))
+            occupied.listen()
+        except OSError:
+            pass  # somebody else has it, which is as good
+        cached = Memory(sys.argv[1], verbose=0).cache(pow)
+        print(Parallel(n_jobs=2, backend=sys.argv[2])(delayed(cached)(2, x) for x in range(3)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), backend],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[1, 2, 4]\n", "")
 
 
 def test_two_versions_of_the_code_share_a_place_and_lose_no_hit(moto_place):

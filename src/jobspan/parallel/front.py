@@ -390,10 +390,7 @@ max_pending, propagate, report
     def _start(self, run: Run, iterable: Iterable[Any]) -> Iterator[Any]:
         """Run the calls in this thread where that is as good, else on workers."""
         n_jobs = self.stats.n_jobs
-        check = CallChecker(
-            None if self.memory is None else self.memory.cache,
-            cluster=self._backend.name if self._remote else None,
-        )
+        check = CallChecker(None if self.memory is None else self.memory.cache)
         if n_jobs == 1 and not self._remote and self._choice.values["task_timeout"] is None:
             if self.timeout is not None:
                 warn_of_timeout(self.timeout)
@@ -402,6 +399,8 @@ max_pending, propagate, report
         plan = plan_of(self._choice, n_jobs, follow=follow, batch_size=self.batch_size)
         context = context_of(self._choice, n_jobs, self._initializer)
         executor = self._workers.open(plan)
+        if self._remote and not getattr(self._backend, "on_this_machine", False):
+            check.cluster = self._backend.name
         self._print(
             f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."
         )

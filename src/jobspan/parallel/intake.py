@@ -10,6 +10,7 @@ from typing import Any
 
 from jobspan.calls import Call, is_recallable
 from jobspan.errors import JobspanWarning
+from jobspan.logger import level_of_user
 
 __all__ = ["CallChecker", "MappedCalls", "check_iterable"]
 
@@ -65,17 +66,14 @@ class CallChecker:
     ----------
     wrap : callable or None
         Replaces each function, asked once for a run of the same one.
-    cluster : str or None
-        Name of the backend where calls run on other machines; None: they run on this one.
     """
 
     def __init__(
-        self,
-        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-        cluster: str | None = None,
+        self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     ) -> None:
+        self.cluster: str | None = None
+        """Name of the backend where calls run on other machines; None: they run on this one."""
         self._wrap = wrap
-        self._cluster = cluster
         self._last: object = None
         self._wrapped: Any = None
 
@@ -137,18 +135,18 @@ class CallChecker:
 
     def _look_where_it_stores(self, function: Any) -> None:
         """Warn once of results that each machine of a cluster would keep to itself."""
-        if self._cluster is None or not is_recallable(function):
+        if self.cluster is None or not is_recallable(function):
             return
         place = function.stored_only_here()
         if place is not None and place not in _warned_of:
             _warned_of.add(place)
             warnings.warn(
-                f"results are stored in {place}, which workers of the {self._cluster} cluster on "
+                f"results are stored in {place}, which workers of the {self.cluster} cluster on "
                 "other machines do not see: the cache is not shared. Pass Memory a location that "
                 "all see, such as 's3://bucket/prefix'; a folder that all of them mount is "
                 "as good: then filter this warning",
                 JobspanWarning,
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )
 
     def each(self, calls: Iterable[Any]) -> Iterator[Call]:

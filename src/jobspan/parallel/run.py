@@ -17,6 +17,7 @@ from typing import Any
 from jobspan.ambient import current
 from jobspan.calls import Call, CallContext, Initializer
 from jobspan.executors import Executor
+from jobspan.logger import level_of_user
 from jobspan.parallel.background import BackgroundRun
 from jobspan.parallel.decisions import dice_of
 from jobspan.parallel.tracking import Tracker
@@ -190,5 +191,5 @@ class Run:
             warnings.warn(
                 f"the report could not be written to {path!r}: {error}. Parallel.stats.to_html() "
                 "returns it.",
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )

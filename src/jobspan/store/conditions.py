@@ -11,6 +11,7 @@ import secrets
 import warnings
 
 from jobspan.errors import JobspanWarning
+from jobspan.logger import level_of_user
 from jobspan.store.names import RESERVED_PREFIX
 from jobspan.store.protocol import Data, Token
 from jobspan.store.requests import Condition, Requests, WriteRefusedError
@@ -28,7 +29,7 @@ def warn_without_conditions(url: str) -> None:
         f"{url} does not keep conditions on writes. Results stored there are right, but calls "
         f"that run at the same time may compute one result more than once",
         StoreWithoutConditionsWarning,
-        stacklevel=4,
+        stacklevel=level_of_user(),
     )
 
 

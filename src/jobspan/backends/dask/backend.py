@@ -132,6 +132,11 @@ class DaskBackend:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown_address(self._address)!r})"
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether it is known that all workers are here: the cluster was started for them."""
+        return self._own_cluster
+
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many threads the workers have, or as many of them as were asked for."""
         if n_jobs > 0:

@@ -152,7 +152,13 @@ def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
     }
     scheduler = {
         "cls": package.Scheduler,
-        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
+        # Pages are off, but their port is not; and that of somebody's own cluster is taken.
+        "options": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        },
     }
     return SpecCluster(  # type: ignore[no-untyped-call]
         workers=dict.fromkeys(range(n_workers), worker),

@@ -28,6 +28,7 @@ from jobspan.errors import (
     TransportError,
     WorkerLostError,
 )
+from jobspan.logger import level_of_user
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
 from jobspan.transport.batches import UNDECODED, decode_ran
@@ -170,7 +171,7 @@ class DaskExecutor:
                 f"the Dask cluster has no workers{self._options.wanted}; waiting "
                 f"{self._connect_timeout:g} s for one",
                 JobspanWarning,
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )
         if waited > self._connect_timeout or self._client.status == "closed":
             raise self._gone(running=running)

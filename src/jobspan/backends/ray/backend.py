@@ -110,6 +110,11 @@ class RayBackend:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown_address(self._address)!r})"
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether it is known that all workers are here: Ray was started for them."""
+        return self._connection is not None and self._connection.on_this_machine
+
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many workers the cluster has room for, or as many as were asked for."""
         if n_jobs > 0:

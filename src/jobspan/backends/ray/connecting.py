@@ -66,6 +66,7 @@ class Connection:
                     _state.end.set()
                 _state.end = _initialize(address, options, timeout)
             self._session = session()
+            self.on_this_machine = _state.end is not None and _state.started
             _state.users += 1
 
     @property
@@ -90,6 +91,8 @@ class _State:
 
     def __init__(self) -> None:
         self.users = 0
+        self.started = False
+        """Whether the Ray that was connected to last was started here, not found."""
         self.end: threading.Event | None = None
         """Set where the connection was made here: lets the thread that made it end."""
         self.attempt: _Attempt | None = None
@@ -185,6 +188,7 @@ def _initialize(address: str | None, options: dict[str, Any], timeout: float) ->
     if target == "ray://auto" or (address in (None, "ray://") and "RAY_ADDRESS" in os.environ):
         target = os.environ.get("RAY_ADDRESS", "auto")
     settings: dict[str, Any] = {"logging_level": "error", **options}
+    _state.started = target is None
     try:
         if _state.attempt is not None and not _state.attempt.over(timeout):
             raise TimeoutError("Ray still tries an address that was given up")

@@ -10,6 +10,7 @@ from jobspan.backends.ray.connecting import ray_package
 from jobspan.backends.ray.crew import Crew, Member, check_versions, start_error
 from jobspan.backends.ray.room import Room
 from jobspan.errors import BackendUnreachableError, JobspanWarning, WorkerLostError
+from jobspan.logger import level_of_user
 from jobspan.plans import Plan
 
 __all__ = ["Staff"]
@@ -205,7 +206,7 @@ class Staff:
                 f"no Ray worker could start for {waited:.0f} s: "
                 + (shortage or "others have what it asks for, or its process is slow; waiting"),
                 JobspanWarning,
-                stacklevel=2,
+                stacklevel=level_of_user(),
             )
         if waited > self._start_timeout:
             shortage = self._room.shortage()

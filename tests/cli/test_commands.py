@@ -253,3 +253,19 @@ def test_the_command_is_installed():
     script = Path(sys.executable).with_name("jobspan")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("jobspan ")
+
+
+@pytest.mark.parametrize(
+    "given", ['{"key": "SECRET"', "key=SECRET", '["SECRET"]', '{"key": SECRET}', "{path}"]
+)
+def test_storage_options_in_the_environment(tmp_path, capsys, monkeypatch, given):
+    """They may be JSON themselves, and none of it is shown where it is wrong."""
+    (tmp_path / "SECRET.json").write_text("no JSON")
+    file = str(tmp_path / "SECRET.json")
+    monkeypatch.setenv("JOBSPAN_STORAGE_OPTIONS", file if given == "{path}" else given)
+    for command in (["cache", "ls", "memory://x"], ["doctor", "--cache", "memory://x"]):
+        assert run(command) == ExitCode.USAGE
+        told = capsys.readouterr().err
+        assert ("SECRET" in told) == (given == "{path}")
+    monkeypatch.setenv("JOBSPAN_STORAGE_OPTIONS", '{"skip_instance_cache": true}')
+    assert run(["cache", "ls", "memory://x"]) == ExitCode.DONE

@@ -15,10 +15,12 @@ from jobspan.cli.output import ask, counted, print_json
 from jobspan.cli.parameters import (
     AGE,
     SIZE,
+    STORAGE_OPTIONS,
     as_json,
     dry_run,
     function_option,
     opened,
+    storage_options,
     with_store,
     yes,
 )
@@ -209,7 +211,7 @@ def _delete(store: ObjectStore, infos: Iterable[ObjectInfo]) -> int:
 @click.argument("target")
 @click.option(
     "--target-options-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=STORAGE_OPTIONS,
     help="Storage options of the target as a JSON file; without it, those of the source.",
 )
 @function_option
@@ -218,25 +220,26 @@ def _delete(store: ObjectStore, infos: Iterable[ObjectInfo]) -> int:
 def export(
     url: str,
     target: str,
-    target_options_file: Path | None,
+    target_options_file: dict[str, Any] | None,
     function: str | None,
     dry_run: bool,
     as_json: bool,
     options: tuple[str, ...],
-    options_file: Path | None,
+    options_file: dict[str, Any] | None,
 ) -> None:
     """Copy entries to TARGET, a folder or URL, where they are used like those of the source.
 
     What is there already stays as it is. Values are copied, never decoded.
     """
-    from jobspan.cli.parameters import storage_options
-
     store = opened(url, options, options_file)
     found = survey(store, function)
     copied = skipped = size = 0
     if not dry_run:
         same = target.partition("://")[0] == url.partition("://")[0]
-        given = storage_options(options if same else (), target_options_file or options_file)
+        given = storage_options(
+            options if same else (),
+            options_file if target_options_file is None else target_options_file,
+        )
         there = open_store(target, storage_options=given if "://" in target else {})
         known = {info.name for info in there.list()}
         for entry in found.entries:

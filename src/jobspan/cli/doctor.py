@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
 import click
 
 from jobspan.cli.checks import Check, Verdict, cluster_checks, machine_checks, store_checks
 from jobspan.cli.exit_codes import ExitCode
 from jobspan.cli.output import console, print_json
-from jobspan.cli.parameters import as_json, opened
+from jobspan.cli.parameters import as_json, opened, options_file
 
 __all__ = ["doctor"]
 
@@ -25,17 +25,13 @@ _MARKS = {
 @click.command("doctor", short_help="Check this machine, a cache, a cluster.")
 @click.option("--cache", "url", help="A cache's URL: can it be reached, are claims safe there?")
 @click.option("--option", "-o", "options", multiple=True, metavar="NAME=VALUE")
-@click.option(
-    "--options-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="JOBSPAN_STORAGE_OPTIONS",
-)
+@options_file
 @click.option("--backend", "-b", help="A cluster: does it answer, do versions match?")
 @as_json
 def doctor(
     url: str | None,
     options: tuple[str, ...],
-    options_file: Path | None,
+    options_file: dict[str, Any] | None,
     backend: str | None,
     as_json: bool,
 ) -> int:

@@ -16,7 +16,19 @@ from jobspan.errors import StoreLocationError
 from jobspan.store import ObjectStore, open_store
 from jobspan.store.locations import parse_location
 
-__all__ = ["AGE", "SIZE", "as_json", "dry_run", "function_option", "opened", "with_store", "yes"]
+__all__ = [
+    "AGE",
+    "SIZE",
+    "STORAGE_OPTIONS",
+    "as_json",
+    "dry_run",
+    "function_option",
+    "opened",
+    "options_file",
+    "storage_options",
+    "with_store",
+    "yes",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +68,40 @@ class _Age(click.ParamType):  # type: ignore[type-arg]  # the same
         return timedelta(seconds=float(match[1]) * _PERIODS[match[2].lower()])
 
 
+class _StorageOptions(click.ParamType):  # type: ignore[type-arg]  # the same
+    """A file of JSON, or JSON itself, which an environment variable may hold; never shown."""
+
+    name = "file"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """Return the options."""
+        if isinstance(value, dict):
+            return value
+        text, what = value, "what was given"
+        if not value.lstrip().startswith("{"):
+            # Anything but a path may be a secret that was typed in another form.
+            what = repr(value) if re.fullmatch(r"[\w./~\\ -]+", value) else "what was given"
+            try:
+                text = Path(value).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                self.fail(f"{what} is no file that can be read; pass the path of one, or JSON")
+        try:
+            read = json.loads(text)
+        except ValueError as error:
+            self.fail(f"{what} is no JSON: {error}")
+        if not isinstance(read, dict):
+            self.fail(f"{what} must hold one JSON object")
+        return read
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
 class _Url(click.ParamType):  # type: ignore[type-arg]  # the same
     """Where a cache is; a shell completes folders."""
 
@@ -70,6 +116,7 @@ class _Url(click.ParamType):  # type: ignore[type-arg]  # the same
 
 SIZE = _Size()
 AGE = _Age()
+STORAGE_OPTIONS = _StorageOptions()
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -86,9 +133,9 @@ _option = click.option(
     metavar="NAME=VALUE",
     help="A storage option, such as endpoint_url=http://localhost:9000; VALUE may be JSON.",
 )
-_options_file = click.option(
+options_file = click.option(
     "--options-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=STORAGE_OPTIONS,
     envvar="JOBSPAN_STORAGE_OPTIONS",
     help="Storage options as a JSON file: what should not stand in a shell's history.",
 )
@@ -97,10 +144,10 @@ _options_file = click.option(
 def with_store(command: F) -> F:
     """Give a command the argument URL and the options with which `opened` opens the store."""
     url = click.argument("url", type=_Url())
-    return url(_option(_options_file(command)))
+    return url(_option(options_file(command)))
 
 
-def opened(url: str, options: tuple[str, ...], options_file: Path | None) -> ObjectStore:
+def opened(url: str, options: tuple[str, ...], options_file: dict[str, Any] | None) -> ObjectStore:
     """Open the store that was typed.
 
     Raises
@@ -116,17 +163,11 @@ def opened(url: str, options: tuple[str, ...], options_file: Path | None) -> Obj
     return open_store(url, storage_options=storage_options(options, options_file))
 
 
-def storage_options(options: tuple[str, ...], options_file: Path | None) -> dict[str, Any]:
+def storage_options(
+    options: tuple[str, ...], options_file: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return the storage options of a command line, those of the file first."""
-    found: dict[str, Any] = {}
-    if options_file is not None:
-        try:
-            read = json.loads(options_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise click.BadParameter(f"{options_file} is no JSON: {error}") from error
-        if not isinstance(read, dict):
-            raise click.BadParameter(f"{options_file} must hold one JSON object")
-        found.update(read)
+    found = dict(options_file or {})
     for text in options:
         name, separator, value = text.partition("=")
         if not separator or not name:

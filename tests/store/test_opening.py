@@ -155,8 +155,16 @@ def test_a_missing_package_names_the_extra(monkeypatch, url, blocked, engine, ex
 
 @pytest.mark.parametrize("engine", ["fsspec", "obstore"])
 def test_a_missing_bucket(moto_server, engine):
-    with pytest.raises(StoreLocationError, match="no bucket 'not-there'"):
+    with pytest.raises(StoreLocationError, match="no bucket 'not-there'") as caught:
         open_store("s3://not-there/x", storage_options=moto_server.storage_options, engine=engine)
+    assert "<" not in str(caught.value)  # no page of XML
+
+
+@pytest.mark.parametrize("engine", ["auto", "fsspec"])
+def test_a_misspelt_option_is_no_matter_of_the_network(moto_server, engine):
+    options = {**moto_server.storage_options, "acces_key": "x"}
+    with pytest.raises(StoreLocationError, match=r"option .* is not known to s3fs .*'acces_key'"):
+        open_store("s3://bucket/x", storage_options=options, engine=engine)
 
 
 def test_a_missing_bucket_on_other_clouds(fake_gcs_server, azurite_server):

@@ -293,7 +293,7 @@ class ObstoreRequests:
         if isinstance(error, StoreError):
             return error
         status = _status(error)
-        text = scrub(str(error).partition("\n\nDebug source")[0], self._options)
+        text = scrub(_in_words(str(error).partition("\n\nDebug source")[0]), self._options)
         if status == 404 or "NoSuchBucket" in text or "ContainerNotFound" in text:
             return StoreLocationError(
                 f"{self._url}: there is no bucket {self._bucket!r}. Create it, or correct its "
@@ -310,6 +310,13 @@ class ObstoreRequests:
                 f"endpoint right, and the network up?"
             )
         return StoreError(f"{self._url}: the store refused a request for {key!r}: {text}")
+
+
+def _in_words(text: str) -> str:
+    """Return the text of an error, of a service's page of XML only what it says."""
+    before, start, page = text.partition("<?xml")
+    said = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", page, re.DOTALL)
+    return f"{before}{said[1]}, {said[2]}" if said else before + start + page
 
 
 def _as_they_come(

@@ -251,6 +251,10 @@ class S3Requests(AsynchronousRequests):
                 f"storage_options={{'key': ..., 'secret': ...}} or set AWS_PROFILE; they "
                 f"must allow s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"
             )
+        if isinstance(error, TypeError) and "unexpected keyword argument" in text:
+            return StoreLocationError(
+                f"{self._url}: an option in storage_options is not known to s3fs ({text})"
+            )
         if code is None or code in {
             "503",
             "SlowDown",

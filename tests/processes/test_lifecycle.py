@@ -481,3 +481,21 @@ def test_a_module_that_runs_calls_when_it_is_imported(tmp_path, backend):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert (done.stdout, done.stderr) == ("imported\n[0, 2, 4, 6]\n", "")
+
+
+def test_an_error_that_ends_in_a_cycle_is_collected_in_silence():
+    """Its traceback holds what was encoded. ``-X dev`` tells what Python 3.13 always does."""
+    script = """if True:
+        import gc
+        from jobspan import Parallel, delayed
+        try:
+            Parallel(n_jobs=2)([delayed(int)("x")])
+        except ValueError as error:
+            error.itself = error
+        gc.collect()
+    """
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""

@@ -93,7 +93,8 @@ def encode(value: Any, share: Share | None = None, threshold: int | None = None)
         raise
     except Exception as error:
         raise TransportError(describe_failure(value, error)) from error
-    return Encoded(file.getbuffer(), references)
+    # No view of it: where that outlives the file, in a cycle, Python tells of an error in closing.
+    return Encoded(file.getvalue(), references)
 
 
 def decode(encoded: Encoded, fetch: Fetch | None = None) -> Any:

@@ -499,3 +499,40 @@ def test_an_error_that_ends_in_a_cycle_is_collected_in_silence():
         capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     assert done.stderr == ""
+
+
+def test_calls_and_keys_in_children_of_multiprocessing(tmp_path):
+    """A spawned child knows the script under another name, which neither workers nor keys see."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import multiprocessing
+        from jobspan import Memory, Parallel, delayed
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        def doubled(point):
+            return Point(2 * point.x)
+
+        cached = Memory("cache", verbose=0).cache(doubled)
+
+        def child(x):
+            there = cached.check_call_in_cache(Point(x))
+            points = Parallel(n_jobs=2)(delayed(doubled)(Point(i)) for i in range(x))
+            stored = Parallel(n_jobs=2)(delayed(cached)(Point(i)) for i in range(x + 1))
+            return there, [point.x for point in points + stored], stored[0]
+
+        if __name__ == "__main__":
+            cached(Point(2))
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                there, values, point = pool.apply(child, [2])
+            print(there, values, type(point) is Point, cached.check_call_in_cache(Point(1)))
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", str(script)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True [0, 2, 0, 2, 4] True True\n", "")

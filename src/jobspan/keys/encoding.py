@@ -24,7 +24,7 @@ from jobspan.keys.bulk import (
     kinds_of,
     rows,
 )
-from jobspan.keys.origins import is_users, version_of
+from jobspan.keys.origins import is_users, known_as, version_of
 
 __all__ = [
     "AT_DEPTH",
@@ -241,7 +241,7 @@ def unkeyable(reason: str) -> Exception:
 
 def class_name(kind: type) -> str:
     """Return what a class is known by in keys: its module and qualified name."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{known_as(kind.__module__)}.{kind.__qualname__}"
 
 
 def reduced(encoder: Encoder, value: Any) -> Plain:
@@ -254,7 +254,7 @@ def reduced(encoder: Encoder, value: Any) -> Plain:
         raise problem from error
     if isinstance(reduced, str):
         module = getattr(value, "__module__", None) or kind.__module__
-        return tagged("global", module, reduced, version_of(module))
+        return tagged("global", known_as(module), reduced, version_of(module))
     function, args, state, items, pairs = (*reduced, None, None, None)[:5]
     if getattr(function, "__name__", "") == "__newobj__" and args and args[0] is kind:
         made: Plain = [encoder.plain(arg) for arg in args[1:]]

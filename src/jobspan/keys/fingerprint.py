@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from jobspan.keys.classes import short_name
 from jobspan.keys.encoding import ENCODERS, Encoder, class_name, tagged
-from jobspan.keys.origins import is_users, version_of
+from jobspan.keys.origins import is_users, known_as, version_of
 from jobspan.keys.walking import MISSING, Walk, cell_value, mode, value_digest
 
 __all__ = ["Fingerprint", "class_digest", "fingerprint", "function_name", "unwrapped"]
@@ -99,7 +99,7 @@ def function_name(function: Any) -> str:
     kind = type(function)
     module = getattr(function, "__module__", None) or kind.__module__
     name = getattr(function, "__qualname__", None) or kind.__qualname__
-    return f"{module}.{name}"
+    return f"{known_as(module)}.{name}"
 
 
 def fingerprint(function: Callable[..., Any]) -> Fingerprint:
@@ -182,7 +182,7 @@ def _encode_class(_encoder: Encoder, value: type) -> Any:
         version = "" if value.__module__ == "numpy" else version_of(value.__module__)
         return tagged("class", class_name(value), version)
     # Of a class that travels by value, the function around it is no longer known where it arrives.
-    name = f"{value.__module__}.{short_name(value)}"
+    name = f"{known_as(value.__module__)}.{short_name(value)}"
     if mode.reference is not None:
         return tagged("class", name, mode.reference(value))
     return tagged("class", name, class_digest(value))
@@ -191,7 +191,7 @@ def _encode_class(_encoder: Encoder, value: type) -> Any:
 def _encode_module(_encoder: Encoder, value: ModuleType) -> Any:
     if is_users(value.__name__):
         source = Walk.of_module(value.__name__)
-        return tagged("module", value.__name__, _combined(source))
+        return tagged("module", known_as(value.__name__), _combined(source))
     return tagged("module", value.__name__, version_of(value.__name__))
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
 
-__all__ = ["find_source", "home", "is_users", "version_of"]
+__all__ = ["find_source", "home", "is_users", "known_as", "version_of"]
 
 
 def home(function: FunctionType) -> str | None:
@@ -18,10 +18,15 @@ def home(function: FunctionType) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def known_as(module: str) -> str:
+    """Return what a module is called in keys: a script's name is another one in multiprocessing."""
+    return "__main__" if module == "__mp_main__" else module
+
+
 @lru_cache(maxsize=4096)
 def is_users(module: str | None) -> bool:
     """Whether a module is the user's own: neither the interpreter's nor of a distribution."""
-    if module is None or module == "__main__":
+    if module is None or module in ("__main__", "__mp_main__"):
         return True
     top = module.partition(".")[0]
     if top == "jobspan" or top in sys.stdlib_module_names:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from jobspan.keys.classes import functions_of, written_by_user
+from jobspan.keys.origins import known_as
 from jobspan.keys.source import bytecode, class_source, source_of_code
 
 __all__ = ["ClassFacts", "class_facts", "source_digest"]
@@ -62,7 +63,7 @@ def class_facts(kind: type) -> ClassFacts:
 
 
 def _travels_by_value(thing: FunctionType | type) -> bool:
-    return thing.__module__ == "__main__" or "<" in thing.__qualname__
+    return known_as(thing.__module__) == "__main__" or "<" in thing.__qualname__
 
 
 def _digest(text: str) -> str:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jobspan.logger import level_of_user
 from jobspan.scheduling.loop import Scheduler
 
 __all__ = ["BackgroundRun"]
@@ -148,5 +149,5 @@ def _warn_unused(scheduler: Scheduler, taken: int) -> None:
         warnings.warn(
             " Additionally, ".join(parts) + " You could benefit from adjusting the input task "
             "iterator to limit unnecessary computation time.",
-            stacklevel=3,
+            stacklevel=level_of_user(),
         )

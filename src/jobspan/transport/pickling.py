@@ -22,8 +22,8 @@ from jobspan.transport.protocol import Encoded, Fetch, Reference, Share
 __all__ = [
     "decode",
     "encode",
-    "modules_being_imported",
     "modules_by_value",
+    "modules_not_to_import",
     "travelling_by_value",
 ]
 
@@ -218,21 +218,25 @@ def _users_modules(names: tuple[str, ...]) -> list[ModuleType]:
     return found
 
 
-def modules_being_imported() -> list[ModuleType]:
-    """Return the modules whose import has called us.
+def modules_not_to_import() -> list[ModuleType]:
+    """Return the modules that a worker on this machine cannot import, or must not.
 
-    A worker that imported one of them would make the same calls, on workers of its own, for ever.
+    It would make the same calls on workers of its own, for ever, if it imported a module whose
+    import has called us; and what multiprocessing calls the script in its children is none.
     """
-    found = []
+    found: dict[str, ModuleType] = {}
+    script = sys.modules.get("__mp_main__")
+    if script is not None and script.__name__ == "__mp_main__":  # else it is __main__ here
+        found["__mp_main__"] = script
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":
             name = frame.f_globals.get("__name__")
             module = sys.modules.get(name) if isinstance(name, str) else None
             if module is not None and name != "__main__" and vars(module) is frame.f_globals:
-                found.append(module)
+                found[name] = module
         frame = frame.f_back
-    return found
+    return list(found.values())
 
 
 _by_value_lock = threading.RLock()

@@ -12,7 +12,7 @@ from jobspan.calls import Batch
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
 from jobspan.transport.batches import KEPT_FUNCTIONS, BatchEncoder, decode_values
-from jobspan.transport.pickling import modules_being_imported
+from jobspan.transport.pickling import modules_not_to_import
 from jobspan.transport.protocol import Encoded
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentSender
 from jobspan.worker.run import Ran
@@ -71,8 +71,8 @@ class Courier:
 
     def __init__(self, threshold: int | None, temp_folder: str | None) -> None:
         self._sender = SegmentSender(temp_folder)
-        importing = modules_being_imported()
-        by_value = (lambda: importing) if importing else None
+        here = modules_not_to_import()
+        by_value = (lambda: here) if here else None
         self._encoder = BatchEncoder(self._sender.share, threshold, by_value=by_value)
         self._token = ""
 

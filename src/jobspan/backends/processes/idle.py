@@ -64,9 +64,9 @@ def _forget_workers() -> None:
     """Forget the parent's workers, in a forked child: two processes cannot share a pipe."""
     global _lock
     _lock = threading.Lock()
-    _idle.clear()
     for worker in list(_all):
         worker.close()
+    _idle.clear()
 
 
 # Before the template is stopped: registered later, it runs earlier.

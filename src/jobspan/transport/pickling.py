@@ -234,7 +234,7 @@ def modules_not_to_import() -> list[ModuleType]:
             name = frame.f_globals.get("__name__")
             module = sys.modules.get(name) if isinstance(name, str) else None
             if module is not None and name != "__main__" and vars(module) is frame.f_globals:
-                found[name] = module
+                found[module.__name__] = module
         frame = frame.f_back
     return list(found.values())
 

@@ -9,9 +9,12 @@ import warnings
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobspan import CacheWarning, MemorizedResult, Memory
+from jobspan.cli.start import run
 from jobspan.codecs.entry import Header, pack, unpack
 from jobspan.codecs.signing import read_sign_key
 
@@ -264,3 +267,33 @@ def test_a_reference_names_a_key_and_no_file(tmp_path, digest):
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         MemorizedResult(shelved._cache, (shelved.func_id, digest))
     assert MemorizedResult(shelved._cache, (shelved.func_id, shelved.args_id)).get() == 1
+
+
+def test_keys_in_pem(tmp_path):
+    """A public key that was read from a file is no secret to sign with."""
+    private = Ed25519PrivateKey.generate()
+    text = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    secret = private.private_bytes(text, serialization.PrivateFormat.PKCS8, plain)
+    public = private.public_key().public_bytes(
+        text, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    assert Memory(tmp_path, verbose=0, sign_key=secret.decode()).cache(abs)(-1) == 1
+    file = tmp_path / "public.pem"
+    file.write_bytes(public)
+    assert Memory(tmp_path, verbose=0, sign_key=public).cache(abs).check_call_in_cache(-1)
+    assert not read_sign_key(public).can_sign
+    assert run(["cache", "verify", str(tmp_path), "--sign-key-file", str(file)]) == 0
+
+
+def test_other_keys_in_pem_are_refused():
+    text, der = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    password = serialization.BestAvailableEncryption(b"password")
+    encrypted = Ed25519PrivateKey.generate().private_bytes(text, der, password)
+    plain = serialization.NoEncryption()
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(text, der, plain)
+    broken = "-----BEGIN PUBLIC KEY-----\nSECRET\n-----END PUBLIC KEY-----\n"
+    for key, says in ((encrypted, "unencrypted"), (other, "EC.*Ed25519"), (broken, "cannot be")):
+        with pytest.raises(ValueError, match=says) as caught:
+            read_sign_key(key)
+        assert "SECRET" not in str(caught.value)

@@ -41,7 +41,7 @@ ENTRIES = ("entry", "entries")
 @click.option(
     "--sign-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with the bytes of the HMAC key: entries must be signed with it.",
+    help="The bytes of an HMAC key, or an Ed25519 key in PEM: entries must be signed with it.",
 )
 @click.option("--delete", is_flag=True, help="Delete what is damaged or not signed.")
 @yes

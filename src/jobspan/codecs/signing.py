@@ -83,6 +83,8 @@ def read_sign_key(key: Any) -> Signer | None:
         return key
     if isinstance(key, str):
         key = key.encode()
+    if isinstance(key, bytes) and key.lstrip().startswith(b"-----BEGIN "):
+        key = _of_pem(key)  # a public one is no secret to sign with
     if isinstance(key, bytes):
         if len(key) < 16:
             raise ValueError(
@@ -99,3 +101,24 @@ def read_sign_key(key: Any) -> Signer | None:
         f"sign_key is {type(key).__qualname__}; pass bytes for HMAC-SHA256, or an Ed25519 key of "
         "the package cryptography"
     )
+
+
+def _of_pem(pem: bytes) -> Any:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise MissingExtraError("a sign_key in PEM", "sign") from error
+    try:
+        if b"PUBLIC KEY" in pem:
+            key: Any = serialization.load_pem_public_key(pem)
+        else:
+            key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"sign_key looks like PEM and cannot be read ({type(error).__name__}); pass an "
+            "unencrypted Ed25519 key"
+        ) from None
+    if not isinstance(key, ed25519.Ed25519PrivateKey | ed25519.Ed25519PublicKey):
+        raise ValueError(f"sign_key is {type(key).__name__}; pass an Ed25519 key")
+    return key

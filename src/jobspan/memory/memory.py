@@ -69,7 +69,7 @@ class Memory(Logger):
     single_flight : bool
         Whether callers who want the same result, on any host, wait for the one who computes it.
     sign_key : bytes, str or Ed25519 key, optional
-        Entries are signed, and unsigned ones are not used.
+        Entries are signed, and unsigned ones are not used. Text may be a PEM.
     safe : bool
         Only formats that can run no code are read and written: JSON, npy, Arrow.
     codec : str or Codec, optional

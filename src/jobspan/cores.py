@@ -38,8 +38,11 @@ def cpu_count(only_physical_cores: bool = False) -> int:
     if quota is not None:
         limits.append(quota)
     for name in _LIMITS:
-        with suppress(KeyError, ValueError):
-            limits.append(int(os.environ[name]))
+        limit = os.environ.get(name, "").strip()
+        try:
+            limits += [int(limit)] if limit else []
+        except ValueError:
+            raise ValueError(f"{name}={limit!r} is no whole number; set it to 4, say") from None
     if only_physical_cores:
         physical = _physical_cores()
         if physical is not None:

@@ -255,6 +255,14 @@ def test_the_command_is_installed():
     assert done.stdout.startswith("jobspan ")
 
 
+def test_doctor_tells_a_wrong_limit_of_cores(monkeypatch, capsys):
+    monkeypatch.setenv("JOBSPAN_MAX_CPU_COUNT", "two")
+    assert run(["doctor", "--json"]) == ExitCode.FOUND_WRONG
+    told = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
+    assert told["cores"]["verdict"] == "wrong"
+    assert "JOBSPAN_MAX_CPU_COUNT='two' is no whole number" in told["cores"]["found"]
+
+
 @pytest.mark.parametrize(
     "given", ['{"key": "SECRET"', "key=SECRET", '["SECRET"]', '{"key": SECRET}', "{path}"]
 )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobspan import Memory, Parallel, RetryPolicy, delayed, parallel_config
+from jobspan import Memory, Parallel, RetryPolicy, cpu_count, delayed, parallel_config
 from jobspan.ambient import current
 from jobspan.errors import (
     BackendUnreachableError,
@@ -90,6 +90,15 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBSPAN_BACKEND", "cluster")
     with pytest.raises(UnknownBackendError, match="cluster"):
         Parallel()
+
+
+@pytest.mark.parametrize("name", ["JOBSPAN_MAX_CPU_COUNT", "LOKY_MAX_CPU_COUNT"])
+def test_a_limit_of_cores_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    assert cpu_count() >= 1
+    monkeypatch.setenv(name, "two")
+    with pytest.raises(ValueError, match=f"{name}='two' is no whole number"):
+        Parallel(n_jobs=-1)
 
 
 async def coroutine(x: int) -> int:

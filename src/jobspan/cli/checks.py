@@ -108,7 +108,11 @@ def extras() -> Iterator[Check]:
 
 
 def _cores() -> Check:
-    usable, physical, machine = cpu_count(), cpu_count(only_physical_cores=True), os.cpu_count()
+    machine = os.cpu_count()
+    try:
+        usable, physical = cpu_count(), cpu_count(only_physical_cores=True)
+    except ValueError as error:
+        return Check("cores", Verdict.WRONG, str(error))
     found = f"{usable} usable ({physical} physical) of {machine}"
     if machine is not None and usable < machine:
         found += ": affinity, a cgroup's quota or JOBSPAN_MAX_CPU_COUNT sets the limit"
@@ -164,7 +168,7 @@ def _workers() -> Check:
     try:
         with parallel_config("processes", n_jobs=2):
             answers = Parallel()(delayed(abs)(number) for number in (-1, -2))
-    except (JobspanError, OSError) as error:
+    except (JobspanError, OSError, ValueError) as error:
         return Check("worker processes", Verdict.WRONG, str(error))
     seconds = readable_seconds(time.perf_counter() - begin)
     verdict = Verdict.GOOD if answers == [1, 2] else Verdict.WRONG

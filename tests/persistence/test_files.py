@@ -7,6 +7,7 @@ import gzip
 import inspect
 import io
 import lzma
+import pickle
 import socket
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_signatures_are_joblibs(name):
 @pytest.mark.parametrize("library", [joblib, jobspan], ids=["joblib", "jobspan"])
 @pytest.mark.parametrize(
     "compress",
-    [0, 1, 9, True, False, "zlib", "gzip", "bz2", "xz", "lzma", ("gzip", 1), ("zlib", 0)],
+    [0, 1, 9, None, True, False, "zlib", "gzip", "bz2", "xz", "lzma", ("gzip", 1), ("zlib", 0)],
 )
 def test_compression_by_argument(library, tmp_path, compress):
     path = tmp_path / "value"
@@ -143,6 +144,26 @@ def test_bad_arguments_of_load(tmp_path):
         jobspan.load(tmp_path / "value", mmap_mode="q")
     with pytest.raises(FileNotFoundError):
         jobspan.load(tmp_path / "nothing")
+
+
+def test_what_cannot_be_written_is_named_as_it_was_typed(tmp_path):
+    """Not by the name of the temporary file that would have taken its place."""
+    for path, error in ((tmp_path / "no" / "value", FileNotFoundError), (tmp_path, OSError)):
+        with pytest.raises(error) as caught:
+            jobspan.dump(1, path)
+        assert caught.value.filename == str(path)
+        assert str(caught.value).endswith(f": {str(path)!r}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_file_of_either_library_is_told(tmp_path):
+    path = tmp_path / "notes.txt"
+    for text in ("hi", ""):
+        path.write_text(text)
+        with pytest.raises((pickle.UnpicklingError, EOFError)) as caught:
+            jobspan.load(path)
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"{path} was not written by jobspan.dump")
 
 
 WITHOUT = """

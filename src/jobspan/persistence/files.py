@@ -87,6 +87,10 @@ def dump(
             with COMPRESSORS.load(name).open(str(temporary), "wb", level) as file:
                 _write(value, file)
         temporary.replace(path)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise type(error)(error.errno, error.strerror, path) from None
     finally:
         temporary.unlink(missing_ok=True)
     return [path]
@@ -244,7 +248,13 @@ def _load_joblib(source: Any, how: _How) -> Any:
             f"{source} was not written by jobspan.dump; if joblib wrote it, install joblib to "
             "read it: pip install joblib"
         ) from error
-    return joblib.load(source, mmap_mode=how.mmap_mode, ensure_native_byte_order=how.native)
+    try:
+        return joblib.load(source, mmap_mode=how.mmap_mode, ensure_native_byte_order=how.native)
+    except (pickle.UnpicklingError, EOFError, IndexError) as error:
+        error.add_note(
+            f"{source} was not written by jobspan.dump; if joblib wrote it, it is damaged"
+        )
+        raise
 
 
 def _write(value: Any, file: Any) -> None:
@@ -264,6 +274,7 @@ def _write(value: Any, file: Any) -> None:
 def _read_compress(compress: Any, path: str) -> tuple[str | None, int]:
     """Return compressor and level for ``compress=`` and a file's name, as joblib does."""
     level: Any = 3
+    compress = True if compress is None else compress  # as joblib takes it
     if isinstance(compress, tuple):
         if len(compress) != 2:
             raise ValueError(

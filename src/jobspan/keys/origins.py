@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
+
+from jobspan.installed import is_installed
 
 __all__ = ["find_source", "home", "is_users", "known_as", "version_of"]
 
@@ -40,9 +41,7 @@ def is_users(module: str | None) -> bool:
             return False  # an extension module, or one out of an archive
     if file is None:
         return True
-    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed = "site-packages" in file or "dist-packages" in file
-    return not installed and not any(file.startswith(path + "/") for path in paths)
+    return not is_installed(module if loaded is None else loaded.__name__, file)
 
 
 def _spec(top: str) -> object | None:

@@ -198,7 +198,7 @@ class BatchDecoder:
         try:
             self._keep(kept, name, decode(encoded, fetch))
         except Exception as error:
-            problem = f"the {what} cannot be unpickled in a worker: {type(error).__name__}: {error}"
+            problem = f"the {what} cannot be unpickled in a worker: {_told(error)}"
             self._keep(self._unlearnt, name, problem)
             raise TransportError(problem) from error
 
@@ -216,7 +216,7 @@ class BatchDecoder:
             token, *plain = decode(encoded, fetch)
         except Exception as error:
             raise TransportError(
-                f"the arguments cannot be unpickled in a worker: {error}"
+                f"the arguments cannot be unpickled in a worker: {_told(error)}"
             ) from error
         try:
             context = self._contexts[token]
@@ -237,6 +237,18 @@ class BatchDecoder:
         kept[name] = value
         while len(kept) > KEPT_FUNCTIONS:
             kept.popitem(last=False)
+
+
+def _told(error: Exception) -> str:
+    """Return what was wrong and, where a worker lacks a package, what helps."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        told += (
+            f"; install {top} where the workers run, or put the folder that it is in on their "
+            "PYTHONPATH: installed and compiled packages do not travel, as your own modules do"
+        )
+    return told
 
 
 class EncodedRan(NamedTuple):

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
 from typing import Any
 
 import cloudpickle
 
 from jobspan.errors import TransportError
+from jobspan.installed import is_installed
 from jobspan.transport.protocol import Encoded, Fetch, Reference, Share
 
 __all__ = [
@@ -184,38 +186,33 @@ def _reduce_proxy(proxy: Any) -> Any:
 
 # --- what travels by value -------------------------------------------------------------------
 
-
-@lru_cache(maxsize=4096)
-def _is_installed(file: str) -> bool:
-    """Whether a module's file belongs to the interpreter or to an installed distribution."""
-    from pathlib import Path
-
-    parts = Path(file).parts
-    if "site-packages" in parts or "dist-packages" in parts:
-        return True
-    prefixes = (sys.base_prefix, sys.prefix, str(Path(__file__).parents[1]))
-    return any(file.startswith(prefix) for prefix in prefixes)
+_COMPILED = tuple(EXTENSION_SUFFIXES)
 
 
 def modules_by_value() -> list[ModuleType]:
-    """Return the loaded modules that only this machine can be trusted to have: the user's own."""
+    """Return the loaded modules that only this machine can be trusted to have: the user's own.
+
+    Compiled modules cannot travel, and what belongs to a package with one in it hangs on that.
+    """
     return _users_modules(tuple(sys.modules))
 
 
 @lru_cache(maxsize=8)
 def _users_modules(names: tuple[str, ...]) -> list[ModuleType]:
     found = []
+    compiled: set[str] = set()
     for name in names:
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
-        if (
-            module is not None
-            and name != "__main__"
-            and isinstance(file, str)
-            and not _is_installed(file)
-        ):
+        if module is None or name == "__main__" or not isinstance(file, str):
+            continue
+        if is_installed(name, file):
+            continue
+        if file.endswith(_COMPILED):
+            compiled.add(name.partition(".")[0])
+        else:
             found.append(module)
-    return found
+    return [each for each in found if each.__name__.partition(".")[0] not in compiled]
 
 
 def modules_not_to_import() -> list[ModuleType]:

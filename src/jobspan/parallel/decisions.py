@@ -160,9 +160,13 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
         for variable in read_propagate(values["propagate"])
         if variable in here_and_now
     )
-    if capabilities.shared_memory:
-        return CallContext(settings=settings, variables=variables, initializer=initializer)
     limit = values["inner_max_num_threads"]
+    if capabilities.shared_memory:
+        if limit is None and n_jobs > 1:
+            limit = settings.cores
+        return CallContext(
+            settings=settings, variables=variables, thread_limit=limit, initializer=initializer
+        )
     if limit is None and not capabilities.remote:
         limit = max(cpu_count() // n_jobs, 1)
     filters = None if capabilities.own_warning_filters else tuple(warnings.filters)

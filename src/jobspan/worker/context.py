@@ -13,19 +13,9 @@ from typing import Any, TypeAlias, TypeVar
 from jobspan.ambient import replace_current
 from jobspan.bridging import Crossing, begin
 from jobspan.calls import CallContext, Initializer
+from jobspan.worker.native_threads import limit_process, limit_thread
 
-__all__ = ["THREAD_VARIABLES", "Entrance", "prepare_process", "run_in"]
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""What BLAS and OpenMP libraries read when they are loaded."""
+__all__ = ["Entrance", "prepare_process", "run_in"]
 
 R = TypeVar("R")
 
@@ -62,11 +52,14 @@ def _run_in(
 ) -> R:
     _set(context)
     crossing = begin(context.settings)
+    undo = None if context.thread_limit is None else limit_thread(context.thread_limit)
     try:
         if context.initializer is not None:
             _initialize(context.initializer, worker)
         return function(*args)
     finally:
+        if undo is not None:
+            undo()
         if crossing is not None:
             crossing.end()
 
@@ -93,12 +86,15 @@ class Entrance:
         self._prepared = Context()
         self._initialized: dict[str, Variables] = {}
         self._crossing: Crossing | None = None
+        self._undo: Callable[[], None] | None = None
 
     def run(self, context: CallContext, function: Callable[..., R], *args: Any) -> R:
         """Call `function` while `context` holds."""
         if context.token != self._token:
             self.close()
             self._crossing = begin(context.settings)
+            if context.thread_limit is not None:
+                self._undo = limit_thread(context.thread_limit)
             prepared = copy_context()
             prepared.run(self._prepare, context)
             self._prepared = prepared
@@ -108,6 +104,9 @@ class Entrance:
     def close(self) -> None:
         """Leave what was entered last."""
         self._token = ""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
         crossing, self._crossing = self._crossing, None
         if crossing is not None:
             crossing.end()
@@ -181,7 +180,7 @@ def prepare_process(context: CallContext) -> None:
         filters = context.warning_filters
         done.filters = done.own_filters.copy() if filters is None else list(filters)
         if context.thread_limit is not None:
-            limit_threads(context.thread_limit)
+            limit_process(context.thread_limit)
     if context.import_path is not None and sys.path != done.import_path:
         sys.path[:] = done.import_path
     if context.directory is not None and _directory() != context.directory:
@@ -201,17 +200,3 @@ def _directory() -> str | None:
         return os.getcwd()  # noqa: PTH109 - compared as text
     except OSError:
         return None
-
-
-def limit_threads(limit: int) -> None:
-    """Limit the threads of BLAS and OpenMP libraries that are loaded already.
-
-    Those loaded later read the environment, which whoever starts the process sets.
-    """
-    if "threadpoolctl" not in sys.modules and "numpy" not in sys.modules:
-        return
-    try:
-        import threadpoolctl
-    except ImportError:
-        return
-    threadpoolctl.threadpool_limits(limit)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jobspan.backends.dask.answers import Answer, pack
@@ -15,6 +17,7 @@ from jobspan.backends.dask.kept import arrived
 from jobspan.backends.dask.output import Output, captured
 from jobspan.backends.dask.pool import run_for_another, stop
 from jobspan.calls import Call, CallContext
+from jobspan.cores import cpu_count
 from jobspan.errors import TaskTimeoutError
 from jobspan.outcomes import Failure, FailureKind
 from jobspan.transport.protocol import Encoded, EncodedBatch
@@ -152,10 +155,25 @@ def _until(cancelled: Any, calls: Iterable[Call]) -> Iterable[Call]:
 
 def _run_in(context: CallContext, calls: Iterable[Call], size: int, identity: object) -> Ran:
     """Run calls in their context; an initializer that raises fails them all."""
+    if context.thread_limit is None:
+        context = replace(context, thread_limit=_native_threads(identity))
     try:
         return run_in(context, run_calls, calls, worker=identity)
     except Exception as error:  # noqa: BLE001 - it travels to the user
         return Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), time.time(), 0.0)
+
+
+def _native_threads(worker: Any) -> int | None:
+    """Return how many threads OpenMP may start from a call; None where somebody has said it.
+
+    A nanny says one, in the environment of its workers. Without one, in the caller's own process
+    say, each of them would take all cores.
+    """
+    if worker is None or "OMP_NUM_THREADS" in os.environ:
+        return None
+    beside = getattr(type(worker), "_instances", None) or (worker,)
+    threads: int = sum(each.state.nthreads for each in beside if each.status.name == "running")
+    return max(1, cpu_count() // max(1, threads))
 
 
 class _GivenUpError(BaseException):

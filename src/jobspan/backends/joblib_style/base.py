@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from jobspan.cores import cpu_count
-from jobspan.worker.context import THREAD_VARIABLES
+from jobspan.worker.native_threads import THREAD_VARIABLES
 
 __all__ = ["ParallelBackendBase"]
 

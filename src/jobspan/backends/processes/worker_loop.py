@@ -21,7 +21,8 @@ from jobspan.calls import Call
 from jobspan.errors import TransportError
 from jobspan.transport.batches import UNDECODED, BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
-from jobspan.worker.context import THREAD_VARIABLES, Entrance, prepare_process
+from jobspan.worker.context import Entrance, prepare_process
+from jobspan.worker.native_threads import THREAD_VARIABLES
 from jobspan.worker.run import Ran, failure_of, run_calls
 
 __all__ = ["run_worker"]

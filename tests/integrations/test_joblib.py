@@ -116,8 +116,15 @@ def test_an_iterable_that_fails(block: Any, return_as: Any) -> None:
 
 
 def test_timeout(block: Any) -> None:
-    with block(), pytest.raises(JoblibTimeoutError):
+    with block(), pytest.raises(JoblibTimeoutError, match=r"longer than timeout=0\.3 seconds"):
         joblib.Parallel(n_jobs=2, timeout=0.3)(joblib.delayed(time.sleep)(s) for s in (0, 2, 2))
+
+
+def test_joblib_says_where_calls_run(where: str, block: Any, capsys: Any) -> None:
+    with block():
+        joblib.Parallel(n_jobs=2, verbose=1)([joblib.delayed(abs)(-1)] * 4)
+    told = "".join(capsys.readouterr())
+    assert f"Using backend JobspanBackend({where}) with 2 concurrent workers" in told
 
 
 def late(x: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import weakref
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import joblib.parallel
@@ -145,7 +146,8 @@ class JobspanBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib ships
             require == "sharedmem" and not self.backend.capabilities.shared_memory
         ):
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        raise FallbackToBackend(_OneParallel(self, threaded=parallel.return_generator))
+        kind = _told_as(self.backend.name)
+        raise FallbackToBackend(kind(self, threaded=parallel.return_generator))
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Do nothing: the backend that `configure` hands over to is asked instead."""
@@ -236,7 +238,10 @@ class _OneParallel(JobspanBackend):
         try:
             return self._drive.wait(out, timeout)
         except TimeIsOver:
-            raise multiprocessing.TimeoutError from None
+            raise multiprocessing.TimeoutError(
+                f"a result was waited for longer than timeout={timeout!r} seconds; pass a longer "
+                "timeout= to joblib.Parallel"
+            ) from None
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Stop what runs."""
@@ -248,6 +253,12 @@ class _OneParallel(JobspanBackend):
         drive, self._drive = self._drive, None
         if drive is not None:
             drive.close()
+
+
+@cache
+def _told_as(name: str) -> type[_OneParallel]:
+    """Return the class whose name joblib prints with ``verbose=``: it says where calls run."""
+    return type(f"JobspanBackend({name})", (_OneParallel,), {})
 
 
 def _joblibs_own(nesting_level: int | None) -> ParallelBackendBase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["THREAD_VARIABLES", "limit_process", "limit_thread"]
@@ -40,11 +41,10 @@ def limit_thread(limit: int) -> Callable[[], None] | None:
     OpenMP keeps the number for each thread that calls it, so that threads which share a process can
     each have their part of the cores. BLAS libraries have one pool a process and take turns in it.
     """
-    threadpoolctl = sys.modules.get("threadpoolctl")
-    if threadpoolctl is None:
+    if "threadpoolctl" not in sys.modules:
         return None  # it comes with what uses OpenMP, scikit-learn first
     before = []
-    for library in _openmp(threadpoolctl):
+    for library in _openmp(len(sys.modules)):
         had = library.get_num_threads()
         if had is not None and had > limit:
             library.set_num_threads(limit)
@@ -59,19 +59,11 @@ def limit_thread(limit: int) -> Callable[[], None] | None:
     return undo
 
 
-_found: tuple[int, list[Any]] = (0, [])
-
-
-def _openmp(threadpoolctl: Any) -> list[Any]:
-    """Return the OpenMP libraries that are loaded; another look takes milliseconds."""
-    global _found
-    modules = len(sys.modules)
-    known, libraries = _found
-    if known != modules:
-        libraries = [
-            library
-            for library in threadpoolctl.ThreadpoolController().lib_controllers
-            if library.user_api == "openmp"
-        ]
-        _found = (modules, libraries)
-    return libraries
+@lru_cache(maxsize=1)
+def _openmp(_modules: int) -> list[Any]:
+    """Return the OpenMP libraries that are loaded, looked up anew where modules have come."""
+    return [
+        library
+        for library in sys.modules["threadpoolctl"].ThreadpoolController().lib_controllers
+        if library.user_api == "openmp"
+    ]

@@ -267,3 +267,10 @@ def test_an_exception_that_its_constructor_cannot_make_again(error: Any) -> None
     assert (type(got), str(got), got.args) == (type(error), str(error), error.args)
     assert vars(got) == vars(error)
     assert getattr(got, "errno", None) == getattr(error, "errno", None)
+
+
+def test_an_exception_that_tells_an_address() -> None:
+    ran = Ran([None], {0: Failure(ValueError(object()), "traceback")}, 0.0, 0.0)
+    got = decode_ran(encode_ran(ran), 1).failures[0].exception
+    assert type(got) is ValueError
+    assert "<object object at" in str(got)

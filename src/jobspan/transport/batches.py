@@ -326,24 +326,36 @@ def decode_values(
 def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:
     """Return a failure as plain values, its exception pickled if that can be undone."""
     error = failure.exception
-    pickled = _survives(error, error)
-    reducing = next(base for base in type(error).__mro__ if "__reduce__" in vars(base))
-    if pickled is None and reducing.__module__ == "builtins":
-        pickled = _survives(error, _Unmade(error))
+    pickled, whole = _pickled(error, error)
+    if not whole and _reduces_as_builtin(error):
+        unmade, whole = _pickled(error, _Unmade(error))
+        if whole or pickled is None:
+            pickled = unmade
     notes = getattr(error, "__notes__", [])
     name = type(error).__qualname__
     text = f"{name}: {error}" + "".join(f"\n{note}" for note in notes)
     return pickled, name, text, failure.traceback, failure.kind.value
 
 
-def _survives(error: BaseException, what: Any) -> bytes | None:
-    """Return the pickle of `what` if the same exception comes of it."""
+def _pickled(error: BaseException, what: Any) -> tuple[bytes | None, bool]:
+    """Return the pickle of `what` if an exception comes of it, and whether it is the same one.
+
+    One that tells the address of an object never says the same again.
+    """
     try:
         pickled = bytes(encode(what).payload)
         again = pickle.loads(pickled)
-        return pickled if type(again) is type(error) and str(again) == str(error) else None
+        if isinstance(again, BaseException):
+            return pickled, type(again) is type(error) and str(again) == str(error)
     except Exception:  # noqa: BLE001 - any exception may fail in any way
-        return None
+        pass
+    return None, False
+
+
+def _reduces_as_builtin(error: BaseException) -> bool:
+    """Whether no class of the user's says how it is pickled."""
+    reducing = next(base for base in type(error).__mro__ if "__reduce__" in vars(base))
+    return reducing.__module__ == "builtins"
 
 
 class _Unmade:

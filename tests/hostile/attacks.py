@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from jobspan.codecs.compression import compress
-from jobspan.codecs.entry import MAGIC, Header, Lease, pack
+from jobspan.codecs.entry import MAGIC, Header, pack
+from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 
 BOMB_BYTES = 1 << 36

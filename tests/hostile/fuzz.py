@@ -32,7 +32,8 @@ from jobspan.backends.processes.frames import (
 )
 from jobspan.backends.processes.messages import pack_result, unpack_result
 from jobspan.codecs.compression import compress
-from jobspan.codecs.entry import Header, Lease, pack, read_header, unpack
+from jobspan.codecs.entry import Header, pack, read_header, unpack
+from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 from jobspan.errors import CodecError, EntryDamagedError, JobspanWarning
 from jobspan.keys import FunctionKeys

@@ -19,11 +19,9 @@ for people, and read only when somebody asks.
 from __future__ import annotations
 
 import json
-import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +32,6 @@ from jobspan.errors import CodecError, EntryDamagedError
 __all__ = [
     "ALIGNMENT",
     "Header",
-    "Lease",
     "check_start",
     "pack",
     "read_header",
@@ -43,7 +40,6 @@ __all__ = [
 ]
 
 MAGIC = b"jobspan\0"
-LEASE_MAGIC = b"joblease"
 VERSION = 2
 ALIGNMENT = 64
 LARGEST_HEADER = 1 << 24
@@ -60,12 +56,6 @@ THREADED_BYTES = 1 << 21
 
 LATEST = 6.2e10
 """Seconds since the epoch in the year 3934; a time beyond it, or before the year 5, is damage."""
-
-LONGEST_LEASE = 300.0
-"""No claim holds for more seconds without a sign of life, whatever it says."""
-
-LARGEST_LEASE = 4096
-"""Bytes of a claim; what is larger is none."""
 
 _LARGEST_SIGNATURE = 4096
 """Bytes; no signature is nearly as long."""
@@ -442,42 +432,3 @@ def _digest(parts: Sequence[Part]) -> bytes:
 
 
 _NOTHING = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A claim on computing one key.
-
-    Parameters
-    ----------
-    holder : str
-        Names who claims; no two claims have the same.
-    seconds : float
-        For how long it holds after it was last written, by the store's clock.
-    """
-
-    holder: str
-    seconds: float
-
-    @staticmethod
-    def is_packed(data: Part) -> bool:
-        """Whether the bytes are a claim, not an entry."""
-        return data[: len(LEASE_MAGIC)] == LEASE_MAGIC
-
-    def pack(self) -> bytes:
-        """Return the bytes that stand under the key while it is computed."""
-        return LEASE_MAGIC + json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def unpack(cls, data: Part) -> Lease:
-        """Return the claim that was read; one that cannot be read has expired."""
-        try:
-            if len(data) > LARGEST_LEASE:
-                return cls("", 0.0)
-            fields = json.loads(bytes(data)[len(LEASE_MAGIC) :])
-            holder, seconds = str(fields["holder"]), float(fields["seconds"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return cls("", 0.0)
-        if not math.isfinite(seconds) or seconds < 0:
-            return cls("", 0.0)
-        return cls(holder, min(seconds, LONGEST_LEASE))

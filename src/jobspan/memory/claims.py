@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-from jobspan.codecs.entry import Lease
+from jobspan.codecs.lease import Lease
 from jobspan.store import Lock, ObjectStore
 
 __all__ = ["Claim", "LeaseClaim", "LockClaim", "died_here", "new_lease"]

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from jobspan.codecs.entry import Header, Lease, read_header, start_size, unpack
+from jobspan.codecs.entry import Header, read_header, start_size, unpack
+from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
 from jobspan.memory.last_use import last_use, with_uses

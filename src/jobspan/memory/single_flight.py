@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
-from jobspan.codecs.entry import Lease
+from jobspan.codecs.lease import Lease
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim, LeaseClaim, LockClaim, died_here, new_lease
 from jobspan.memory.naming import entry_name

@@ -29,7 +29,7 @@ from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
 from jobspan.memory import CacheWarning
 from jobspan.memory.format import EntryFormat
-from jobspan.memory.inventory import survey
+from jobspan.memory.inventory import problem_of, survey
 from jobspan.memory.naming import entry_name
 from jobspan.store import open_store
 
@@ -377,6 +377,18 @@ def test_a_file_without_end_that_takes_no_space(planted_path):
         with pytest.warns(CacheWarning):
             assert function(x) == [x, "right"]
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_the_command_reads_no_file_without_end(planted_path):
+    function, _, path = planted_path
+    path.write_bytes(forged(Target(path.name, b"", b"", ""), [b"[1]"]))
+    os.truncate(path, 1 << 40)
+    store = function.store_backend
+    assert "too long" in problem_of(store, entry_name_of(path, store))
+
+
+def entry_name_of(path, store):
+    return path.relative_to(store.location).as_posix()
 
 
 def long_one(digest):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobspan.codecs.entry import Header, read_header, start_size, unpack
 from jobspan.codecs.lease import Lease
@@ -18,7 +19,8 @@ from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
 from jobspan.memory.last_use import last_use, with_uses
 from jobspan.memory.naming import entry_of, function_prefix
-from jobspan.store import Content, ObjectInfo, ObjectStore
+from jobspan.store import Content, LocalPaths, ObjectInfo, ObjectStore
+from jobspan.store.local_files import read_or_map
 
 __all__ = [
     "FunctionFolder",
@@ -220,7 +222,7 @@ def problem_of(store: ObjectStore, name: str, signer: Signer | None = None) -> s
         Empty where nothing is wrong, where it is a claim, and where it is gone by now.
     """
     try:
-        data, _ = store.get(name)
+        data = _whole(store, name)
         if Lease.is_packed(data):
             return ""
         header, _ = unpack(data, name.rpartition("/")[2])
@@ -231,6 +233,16 @@ def problem_of(store: ObjectStore, name: str, signer: Signer | None = None) -> s
     if signer is not None and not signer.verify(header.signed_text(), header.signature):
         return f"the signature is {'wrong' if header.signature else 'missing'}"
     return ""
+
+
+def _whole(store: ObjectStore, name: str) -> Any:
+    """Return all of an object; a large file is mapped, for its size says nothing of its content."""
+    if not isinstance(store, LocalPaths):
+        return store.get(name)[0]
+    data = read_or_map(store.local_path(name), writable=False)
+    if data is None:
+        raise KeyError(name)
+    return data
 
 
 def problems(

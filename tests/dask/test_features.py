@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import logging
 import os
+import socket
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -371,3 +374,34 @@ def test_a_tls_cluster(tmp_path: Path) -> None:
         assert cluster.scheduler_address.startswith("tls://")
         with parallel_config(cluster.scheduler_address, security=security):
             assert Parallel()([delayed(len)(array)] * 4) == [300_000] * 4
+
+
+def test_clusters_that_begin_at_once_leave_dask_as_it_was(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Each thread's block has a cluster of its own; the first to end lets none of them speak."""
+    import dask
+    from jobspan.backends.dask.connecting import close, start_cluster
+
+    options = {"processes": False, "dashboard_address": None}
+    before = dask.config.get("temporary-directory", None)
+    levels = [handler.level for handler in logging.getLogger("distributed").handlers]
+    with ThreadPoolExecutor(3) as pool:
+        clients = list(pool.map(lambda _: start_cluster(1, options), range(3)))
+    for client in clients:
+        assert client.submit(abs, -1).result() == 1
+        close(client, own_cluster=True)
+    assert dask.config.get("temporary-directory", None) == before
+    assert [handler.level for handler in logging.getLogger("distributed").handlers] == levels
+    assert "distributed." not in capfd.readouterr().err
+
+
+def test_a_second_cluster_on_this_machine_starts_without_a_warning() -> None:
+    from jobspan.backends.dask.connecting import close, start_cluster
+
+    with socket.socket() as other, warnings.catch_warnings():
+        with contextlib.suppress(OSError):  # there is another cluster indeed
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        warnings.simplefilter("error", UserWarning)
+        close(start_cluster(1, {}), own_cluster=True)

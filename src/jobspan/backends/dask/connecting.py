@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import Any
 
 from jobspan.backends.addresses import shown_address, without_credentials
@@ -92,12 +93,20 @@ def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0)
     scratch = Scratch()
     folder = scratch.path
     cluster = client = None
+    quiet = "silence_logs" not in options
+    if quiet:
+        _silence.begin()
     try:
-        with dask.config.set(
-            {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
+        # Dask's settings are the process's: two who set them at once would not put them back.
+        with (
+            _starting,
+            dask.config.set(
+                {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
+            ),
         ):
             cluster = _new_cluster(n_workers, folder, options)
         cluster.scratch = scratch
+        cluster.quiet = quiet
         client = package.Client(cluster, set_as_default=False)
         with contextlib.suppress(TimeoutError):
             client.wait_for_workers(n_workers, timeout=seconds)
@@ -111,9 +120,42 @@ def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0)
             close(client, own_cluster=False)
         if cluster is not None:
             _close_cluster(cluster)
+        elif quiet:
+            _silence.end()
         scratch.remove()
         raise
     return client
+
+
+class _Silence:
+    """Keeps Dask from logging below critical while there is a cluster that was started here.
+
+    Each cluster could do so itself, but the first one to end would let all others speak.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clusters = 0
+        self._undo = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        from distributed.utils import silence_logging_cmgr
+
+        with self._lock:
+            self._clusters += 1
+            if self._clusters == 1:
+                for root in ("distributed", "bokeh"):
+                    self._undo.enter_context(silence_logging_cmgr(50, root=root))
+
+    def end(self) -> None:
+        with self._lock:
+            self._clusters -= 1
+            if self._clusters == 0:
+                self._undo.close()
+
+
+_silence = _Silence()
+_starting = threading.Lock()
 
 
 def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
@@ -233,3 +275,5 @@ def _close_cluster(cluster: Any) -> None:
     with contextlib.suppress(TimeoutError, OSError):
         cluster.close(timeout=10)
     cluster.scratch.remove()
+    if cluster.quiet:
+        _silence.end()

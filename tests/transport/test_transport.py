@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextvars import ContextVar
 from itertools import count
 from pathlib import Path
@@ -274,3 +275,26 @@ def test_an_exception_that_tells_an_address() -> None:
     got = decode_ran(encode_ran(ran), 1).failures[0].exception
     assert type(got) is ValueError
     assert "<object object at" in str(got)
+
+
+def test_what_cannot_be_pickled_is_named_as_the_user_knows_it() -> None:
+    lock = threading.Lock()
+
+    def reads(x: int) -> Any:
+        return lock, x
+
+    class Holder:
+        def __init__(self) -> None:
+            self.lock = lock
+
+        def method(self, x: int) -> int:
+            return x
+
+    for call, where in (
+        ((pow, (1, {"a": [lock]}), {}), "argument 1\\['a'\\]\\[0\\]"),
+        ((pow, (1,), {"mod": lock}), "argument 'mod'"),
+        ((reads, (1,), {}), r"test_what.*reads → lock"),
+        ((Holder().method, (1,), {}), r"\.__self__\.lock"),
+    ):
+        with pytest.raises(TransportError, match=f"cannot pickle lock at {where}: cannot"):
+            BatchEncoder().encode(batch(call))

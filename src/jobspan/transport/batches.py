@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 from jobspan.calls import Batch, Call, CallContext
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure, FailureKind
-from jobspan.transport.pickling import decode, encode, travelling_by_value
+from jobspan.transport.pickling import (
+    Arguments,
+    decode,
+    describe_failure,
+    encode,
+    travelling_by_value,
+)
 from jobspan.transport.protocol import Bytes, Encoded, EncodedBatch, Fetch, Share
 from jobspan.worker.run import Ran
 
@@ -51,6 +57,12 @@ def _of_one_function(calls: Sequence[Call], function: Callable[..., Any]) -> boo
         if each is not function or kwargs:
             return False
     return True
+
+
+def _arguments_of(call: Call) -> Arguments:
+    _, args, kwargs = call
+    named: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    return Arguments({f"argument {name!r}": value for name, value in named.items()})
 
 
 _NO_KEYWORDS: dict[str, Any] = {}
@@ -121,7 +133,11 @@ class BatchEncoder:
                     self._token,
                     [(self._digest(f, needed), args, kwargs) for f, args, kwargs in calls],
                 )
-            encoded = encode(plain, self._share, self._threshold)
+            try:
+                encoded = encode(plain, self._share, self._threshold)
+            except TransportError as error:
+                told = describe_failure(_arguments_of(calls[0]), error.__cause__)
+                raise (error if len(calls) > 1 else TransportError(told)) from error.__cause__
         return EncodedBatch(encoded, needed, self._token, self._context)
 
     def _quickly(self, batch: Batch) -> EncodedBatch | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import io
 import pickle
 import sys
@@ -12,7 +13,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
-from types import BuiltinFunctionType, CodeType, FrameType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import cloudpickle
@@ -22,7 +30,9 @@ from jobspan.installed import is_installed
 from jobspan.transport.protocol import Encoded, Fetch, Reference, Share
 
 __all__ = [
+    "Arguments",
     "decode",
+    "describe_failure",
     "encode",
     "modules_by_value",
     "modules_not_to_import",
@@ -263,9 +273,13 @@ def travelling_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
 # --- what could not be pickled ---------------------------------------------------------------
 
 
-def describe_failure(value: Any, error: BaseException) -> str:
+class Arguments(dict[str, Any]):
+    """The arguments of a call that could not be pickled, under what they are called."""
+
+
+def describe_failure(value: Any, error: BaseException | None) -> str:
     """Return a sentence that names the part of `value` that could not be pickled."""
-    path, part = _culprit(value)
+    path, part = _culprit(value, value.__qualname__ if isinstance(value, FunctionType) else "")
     where = f" at {path}" if path else ""
     return f"cannot pickle {type(part).__name__}{where}: {error}"
 
@@ -280,7 +294,15 @@ def _culprit(value: Any, path: str = "", depth: int = 8) -> tuple[str, Any]:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
+    if isinstance(value, Arguments):
+        yield from value.items()
+    elif isinstance(value, FunctionType):
+        read = inspect.getclosurevars(value)
+        for name, part in {**read.globals, **read.nonlocals}.items():
+            yield f" → {name}", part
+    elif isinstance(value, MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, dict):
         for key, part in value.items():
             yield f"[{key!r}]", part
     elif isinstance(value, list | tuple):

@@ -111,6 +111,12 @@ def test_a_call_made_too_early_is_told_at_once() -> None:
         delayed(time.sleep(0))  # type: ignore[func-returns-value, arg-type]
 
 
+def test_one_call_is_no_iterable_of_calls() -> None:
+    with pytest.raises(TypeError, match=r"is one call; pass .* Parallel\(\)\(\[delayed"):
+        Parallel(n_jobs=2)(delayed(abs)(-1))
+    assert Parallel()((delayed(abs)(-1), delayed(dict)(), delayed(abs)(-3))) == [1, {}, 3]
+
+
 def test_coroutine_functions_are_refused() -> None:
     with pytest.raises(TypeError, match="async function"):
         Parallel()([delayed(coroutine)(1)])

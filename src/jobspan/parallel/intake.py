@@ -17,6 +17,12 @@ __all__ = ["CallChecker", "MappedCalls", "check_iterable"]
 
 def check_iterable(calls: object) -> None:
     """Refuse what no calls can be read from."""
+    match calls:
+        case (function, tuple(), dict()) if isinstance(calls, tuple) and callable(function):
+            raise TypeError(
+                f"{_short(calls)} is one call; pass an iterable of them, as in "
+                "Parallel()([delayed(f)(x)])"
+            )
     if not hasattr(calls, "__iter__") and not hasattr(calls, "__getitem__"):
         raise TypeError(
             f"{type(calls).__name__} {_short(calls)} is not iterable; pass calls, as in "

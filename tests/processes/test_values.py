@@ -286,3 +286,15 @@ def test_what_a_manager_of_multiprocessing_holds_is_reached_from_workers():
         set_up = {"initializer": note, "initargs": (shared, queue, "first")}
         Parallel(n_jobs=2, **set_up)(delayed(abs)(index) for index in range(6))
         assert "first" in shared
+
+
+def test_a_folder_put_on_the_path_between_calls_is_known_to_workers_that_wait(
+    tmp_path, monkeypatch
+):
+    """As in a notebook: a first call, then sys.path.append and an import."""
+    assert Parallel(n_jobs=2)([delayed(abs)(-1)] * 4) == [1] * 4
+    (tmp_path / "found_later.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import found_later
+
+    assert Parallel(n_jobs=2)(delayed(found_later.double)(x) for x in range(4)) == [0, 2, 4, 6]

@@ -15,7 +15,7 @@ from jobspan.bridging import Crossing, begin
 from jobspan.calls import CallContext, Initializer
 from jobspan.worker.native_threads import limit_process, limit_thread
 
-__all__ = ["Entrance", "prepare_process", "run_in"]
+__all__ = ["Entrance", "find_imports", "prepare_process", "run_in"]
 
 R = TypeVar("R")
 
@@ -193,6 +193,12 @@ def prepare_process(context: CallContext) -> None:
 
         if logging.root.level != context.log_level:
             logging.root.setLevel(context.log_level)
+
+
+def find_imports(context: CallContext) -> None:
+    """Let what comes with a context be imported from where the caller imports it."""
+    if context.import_path is not None:
+        sys.path[:] = context.import_path
 
 
 def _directory() -> str | None:

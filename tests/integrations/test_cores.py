@@ -68,14 +68,14 @@ def openmp_threads() -> int:
     return max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp")
 
 
-@pytest.fixture(params=["2 workers", "2 threads"])
+@pytest.fixture(params=[(2, 1), (1, 2), (1, 1)], ids=["2 workers", "2 threads", "1 thread"])
 def in_this_process(request: pytest.FixtureRequest, monkeypatch: Any) -> Iterator[Any]:
     """Connect to a Dask cluster whose workers are threads of this process."""
     distributed = pytest.importorskip("distributed")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    shape = (2, 1) if request.param == "2 workers" else (1, 2)
+    workers, threads = request.param
     with distributed.Client(
-        n_workers=shape[0], threads_per_worker=shape[1], processes=False, dashboard_address=None
+        n_workers=workers, threads_per_worker=threads, processes=False, dashboard_address=None
     ) as client:
         yield client
 
@@ -87,10 +87,11 @@ def test_all_levels_together(block: Any, tmp_path: Path) -> None:
 
 def test_a_dask_cluster_in_this_process(in_this_process: Any, tmp_path: Path) -> None:
     here = openmp_threads()
+    threads = sum(in_this_process.nthreads().values())
     with jobspan.parallel_config("dask", client=in_this_process):
         assert 1 <= most_at_once(tmp_path) <= max(2, cpu_count())
         found = jobspan.Parallel()([jobspan.delayed(openmp_threads)()] * 4)
-    assert set(found) == {max(1, cpu_count() // 2)}
+    assert set(found) == {max(1, cpu_count() // threads)}
     # Other tasks of those threads have what they had.
     assert in_this_process.submit(openmp_threads).result() == here
 

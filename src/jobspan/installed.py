@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 from functools import lru_cache
 
 __all__ = ["is_installed"]
@@ -54,6 +53,8 @@ def _in_known_folder(file: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _known_folders() -> tuple[str, ...]:
+    import sysconfig  # a script of a few calls has no use for it
+
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths.add(os.path.dirname(os.path.abspath(__file__)))
     return tuple(path + os.sep for path in paths)

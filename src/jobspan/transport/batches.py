@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from jobspan.calls import Batch, Call, CallContext
 from jobspan.errors import TransportError
-from jobspan.outcomes import Failure, FailureKind
+from jobspan.outcomes import Failure
+from jobspan.transport.failures import pack_failure, unpack_failure
 from jobspan.transport.pickling import (
     Arguments,
     decode,
@@ -319,7 +320,9 @@ def encode_ran(ran: Ran, share: Share | None = None, threshold: int | None = Non
         encoded = encode(values, share, threshold)
     packed = b""
     if failures:
-        packed = pickle.dumps({offset: _pack(failure) for offset, failure in failures.items()})
+        packed = pickle.dumps(
+            {offset: pack_failure(failure) for offset, failure in failures.items()}
+        )
     return EncodedRan(encoded, packed, ran.started, ran.seconds)
 
 
@@ -335,7 +338,7 @@ def decode_values(
     """Return the values and failures of a batch of `size` calls; never raises for any of them."""
     failures: dict[int, Failure] = {}
     if packed:
-        failures = {offset: _unpack(each) for offset, each in pickle.loads(packed).items()}
+        failures = {offset: unpack_failure(each) for offset, each in pickle.loads(packed).items()}
     try:
         values = decode(encoded, fetch)
         if len(values) != size:
@@ -345,70 +348,3 @@ def decode_values(
         failure = Failure(TransportError(f"the result cannot be unpickled here: {error}"))
         # What concerns the whole batch is kept: a worker could not decode it, say.
         return [None] * size, dict.fromkeys(range(size), failure) | failures
-
-
-def _pack(failure: Failure) -> tuple[bytes | None, str, str, str, str]:
-    """Return a failure as plain values, its exception pickled if that can be undone."""
-    error = failure.exception
-    pickled, whole = _pickled(error, error)
-    if not whole and _reduces_as_builtin(error):
-        unmade, whole = _pickled(error, _Unmade(error))
-        if whole or pickled is None:
-            pickled = unmade
-    notes = getattr(error, "__notes__", [])
-    name = type(error).__qualname__
-    text = f"{name}: {error}" + "".join(f"\n{note}" for note in notes)
-    return pickled, name, text, failure.traceback, failure.kind.value
-
-
-def _pickled(error: BaseException, what: Any) -> tuple[bytes | None, bool]:
-    """Return the pickle of `what` if an exception comes of it, and whether it is the same one.
-
-    One that tells the address of an object never says the same again.
-    """
-    try:
-        pickled = bytes(encode(what).payload)
-        again = pickle.loads(pickled)
-        if isinstance(again, BaseException):
-            return pickled, type(again) is type(error) and str(again) == str(error)
-    except Exception:  # noqa: BLE001 - any exception may fail in any way
-        pass
-    return None, False
-
-
-def _reduces_as_builtin(error: BaseException) -> bool:
-    """Whether no class of the user's says how it is pickled."""
-    reducing = next(base for base in type(error).__mro__ if "__reduce__" in vars(base))
-    return reducing.__module__ == "builtins"
-
-
-class _Unmade:
-    """Stands in a pickle for an exception that its constructor cannot make of its arguments."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _without_constructor, (type(self._error), self._error.args, vars(self._error))
-
-
-def _without_constructor(
-    kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
-) -> BaseException:
-    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
-    error = kind.__new__(kind, *args)
-    builtin.__init__(error, *args)
-    vars(error).update(attributes)
-    return error
-
-
-def _unpack(packed: tuple[bytes | None, str, str, str, str]) -> Failure:
-    pickled, name, text, traceback, kind = packed
-    reason = "does not survive pickling"
-    if pickled is not None:
-        try:
-            return Failure(pickle.loads(pickled), traceback, FailureKind(kind))
-        except Exception as error:  # noqa: BLE001 - any exception may fail in any way
-            reason = f"cannot be rebuilt here ({error})"
-    stand_in = TransportError(f"the call raised {name}, which {reason}: {text}")
-    return Failure(stand_in, traceback, FailureKind(kind))

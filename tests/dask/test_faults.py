@@ -107,6 +107,31 @@ def test_a_worker_killed_in_mid_batch(deployment: Any) -> None:
     deployment.wait_for(2)
 
 
+def named_then_slow(file: str) -> str:
+    with Path(file).open("a") as workers:
+        workers.write(f"{os.getpid()}\n")
+    time.sleep(1.0)
+    return "done"
+
+
+def test_a_call_is_not_blamed_for_two_workers_that_die_of_something_else(
+    tmp_path: Path, until: Any
+) -> None:
+    file = tmp_path / "workers"
+    file.touch()
+
+    def kill_whoever_runs_it() -> None:
+        for time_ in (1, 2):
+            until(lambda so_often=time_: file.read_text().count("\n") == so_often)
+            os.kill(int(file.read_text().split()[-1]), signal.SIGKILL)
+
+    with parallel_config("dask", n_workers=2):
+        killer = after(0.0, kill_whoever_runs_it)
+        assert Parallel()([delayed(named_then_slow)(str(file))]) == ["done"]
+    killer.join()
+    assert file.read_text().count("\n") == 3
+
+
 def test_all_workers_killed_is_told_with_the_reason(deployment: Any) -> None:
     def kill_all() -> None:
         for name in list(deployment.workers):

@@ -46,6 +46,10 @@ LET_GO_TASKS = 1024
 LET_GO_BYTES = 16 << 20
 """Tasks whose results have come are dropped together: the scheduler is the busiest of all."""
 
+SOON_SECONDS = 5.0
+"""A worker that is lost so soon may have been dying before: of a call that was given up, say. A
+scheduler that allows failures has tried others by itself; else one more is tried."""
+
 SENDINGS = 5
 """How often a batch is sent for which something was lost that was not its fault."""
 
@@ -236,6 +240,7 @@ class DaskExecutor:
             keys.append(f"{task.name}-{self._run}-{self._serial}")
             task.size = parcel.size
             task.sendings += 1
+            task.sent = time.monotonic()
             values = (
                 parcel.head,
                 parcel.body if parcel.loose is None else task.held,
@@ -327,6 +332,10 @@ class DaskExecutor:
             self._suspects.extend(
                 Task(single, suspect=True) for single in self._reruns.singles(batch)
             )
+            return
+        tried = getattr(arrival.value, "allowed_failures", 0)
+        if not (tried or task.spared) and time.monotonic() - task.sent < SOON_SECONDS:
+            self._suspects.append(Task(batch, suspect=True, spared=True))
             return
         lost = WorkerLostError(
             f"the Dask worker that ran the call died: {arrival.value or arrival.status}"

@@ -21,6 +21,8 @@ class Task:
         The calls.
     suspect : bool
         Whether it may be what ended a worker.
+    spared : bool
+        Whether another worker was lost since, too soon to blame it.
 
     Attributes
     ----------
@@ -32,17 +34,31 @@ class Task:
         What was scattered for this task alone.
     sendings, size : int
         How often it was sent, and how many bytes that took.
+    sent : float
+        When, by the monotonic clock.
     """
 
-    __slots__ = ("batch", "future", "held", "kept", "sendings", "size", "suspect")
+    __slots__ = (
+        "batch",
+        "future",
+        "held",
+        "kept",
+        "sendings",
+        "sent",
+        "size",
+        "spared",
+        "suspect",
+    )
 
-    def __init__(self, batch: Batch, *, suspect: bool = False) -> None:
+    def __init__(self, batch: Batch, *, suspect: bool = False, spared: bool = False) -> None:
         self.batch = batch
         self.suspect = suspect
+        self.spared = spared
         self.future: Any = None
         self.kept: Any = None
         self.held: Any = None
         self.sendings = 0
+        self.sent = 0.0
         self.size = 0
 
     @property

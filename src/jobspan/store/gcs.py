@@ -7,6 +7,7 @@ replaced, are parameters and headers that its own methods do not hand on.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -101,13 +102,14 @@ class GCSRequests(AsynchronousRequests):
         if condition is not None:
             about["metadata"] = {WRITE_ID: condition.write_id}
             arguments["ifGenerationMatch"] = condition.token or "0"
+        boundary = secrets.token_hex(16)  # nobody can put it into what is stored
         body = b"".join(
             (
-                b"--==jobspan==\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n",
+                f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode(),
                 json.dumps(about).encode(),
-                b"\r\n--==jobspan==\r\nContent-Type: application/octet-stream\r\n\r\n",
+                f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
                 data,
-                b"\r\n--==jobspan==--",
+                f"\r\n--{boundary}--".encode(),
             )
         )
         try:
@@ -117,7 +119,7 @@ class GCSRequests(AsynchronousRequests):
                 self._bucket,
                 uploadType="multipart",
                 headers={
-                    "Content-Type": 'multipart/related; boundary="==jobspan=="',
+                    "Content-Type": f"multipart/related; boundary={boundary}",
                     **_PLAIN,
                 },
                 data=body,

@@ -132,6 +132,11 @@ class StoreConformance(StoreRaces):
         data[:] = b"after!"
         assert store.get("a")[0] == b"before"
 
+    def test_content_that_looks_like_the_end_of_a_message(self, store: ObjectStore) -> None:
+        for data in (b"0\r\n\r\n", b"\r\n--==jobspan==--", b"\r\n--==jobspan==\r\n\r\nx"):
+            store.put("name", data)
+            assert store.get("name")[0] == data
+
     def test_empty_object(self, store: ObjectStore) -> None:
         token = store.put("empty", b"")
         assert store.get("empty") == (b"", token)

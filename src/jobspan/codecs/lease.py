@@ -6,6 +6,8 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from jobspan.codecs.entry import Part
+
 __all__ = ["Lease"]
 
 LEASE_MAGIC = b"joblease"
@@ -15,8 +17,6 @@ LONGEST_LEASE = 300.0
 
 LARGEST_LEASE = 4096
 """Bytes of a claim; what is larger is none."""
-
-Part = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,10 @@ class BatchEncoder:
             try:
                 encoded = encode(plain, self._share, self._threshold)
             except TransportError as error:
+                if len(calls) > 1:
+                    raise  # they are encoded one by one then
                 told = describe_failure(_arguments_of(calls[0]), error.__cause__)
-                raise (error if len(calls) > 1 else TransportError(told)) from error.__cause__
+                raise TransportError(told) from error.__cause__
         return EncodedBatch(encoded, needed, self._token, self._context)
 
     def _quickly(self, batch: Batch) -> EncodedBatch | None:

@@ -29,9 +29,6 @@ from jobspan.store.requests import (
 
 __all__ = ["GCSRequests"]
 
-_PLAIN = {"Accept-Encoding": "identity"}
-"""How answers about objects are to come."""
-
 
 class GCSRequests(AsynchronousRequests):
     """The requests of a store on Google Cloud Storage.
@@ -56,7 +53,9 @@ class GCSRequests(AsynchronousRequests):
 
         What jobspan stores does not say that it is compressed, and anybody's object may.
         """
-        session = {**(options.get("session_kwargs") or {}), "auto_decompress": False}
+        session = options.get("session_kwargs") or {}
+        headers = {**(session.get("headers") or {}), "Accept-Encoding": "identity"}
+        session = {**session, "headers": headers, "auto_decompress": False}
         return {**options, "session_kwargs": session}
 
     async def _fetch(self, part: Range) -> Fetched:
@@ -118,10 +117,7 @@ class GCSRequests(AsynchronousRequests):
                 f"{self._fs._location}/upload/storage/v1/b/{{}}/o",
                 self._bucket,
                 uploadType="multipart",
-                headers={
-                    "Content-Type": f"multipart/related; boundary={boundary}",
-                    **_PLAIN,
-                },
+                headers={"Content-Type": f"multipart/related; boundary={boundary}"},
                 data=body,
                 json_out=True,
                 **arguments,
@@ -140,9 +136,7 @@ class GCSRequests(AsynchronousRequests):
             return False
         conditions = {} if token is None else {"ifGenerationMatch": token}
         try:
-            await self._fs._call(
-                "DELETE", "b/{}/o/{}", self._bucket, key, headers=_PLAIN, **conditions
-            )
+            await self._fs._call("DELETE", "b/{}/o/{}", self._bucket, key, **conditions)
         except (FileNotFoundError, FileExistsError):
             return False
         except Exception as error:
@@ -151,9 +145,7 @@ class GCSRequests(AsynchronousRequests):
 
     async def _metadata(self, key: str) -> dict[str, Any] | None:
         try:
-            headers, body = await self._fs._call(
-                "GET", "b/{}/o/{}", self._bucket, key, headers=_PLAIN
-            )
+            headers, body = await self._fs._call("GET", "b/{}/o/{}", self._bucket, key)
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -180,7 +172,6 @@ class GCSRequests(AsynchronousRequests):
                     "GET",
                     "b/{}/o",
                     self._bucket,
-                    headers=_PLAIN,
                     prefix=prefix,
                     json_out=True,
                     **more,

@@ -152,6 +152,19 @@ def an_array(x):
     return np.arange(x, x + 30_000)
 
 
+def alter_before_decoding(monkeypatch, memory, cached, x, alter):
+    """Call `alter` with the entry's open file and its parts, verified, before they are decoded."""
+    path = Path(memory.store_backend.local_path(entry_name(cached._keys.key((x,), {}))))
+    decoded = EntryFormat.value
+
+    def altered_first(self, header, parts, *, writable):
+        with path.open("r+b") as file:
+            alter(file, parts)
+        return decoded(self, header, parts, writable=writable)
+
+    monkeypatch.setattr(EntryFormat, "value", altered_first)
+
+
 @pytest.mark.parametrize("mmap_mode", [None, "r", "c"])
 @pytest.mark.parametrize("function", [a_list, an_array])
 def test_a_file_that_is_altered_while_it_is_read(function, mmap_mode, tmp_path, monkeypatch):
@@ -162,20 +175,15 @@ def test_a_file_that_is_altered_while_it_is_read(function, mmap_mode, tmp_path, 
     cached = memory.cache(function)
     honest = function(x)
     cached(x)
-    path = Path(memory.store_backend.local_path(entry_name(cached._keys.key((x,), {}))))
-    decoded = EntryFormat.value
 
-    def altered_first(self, header, parts, *, writable):
-        place = path.read_bytes().index(bytes(parts[0][:20]))
-        with path.open("r+b") as file:
-            file.seek(place)
-            file.write(pickle.dumps(Bomb(str(mark)))[: len(parts[0])])
-            if mmap_mode is None:  # who asks for a map gets what is there
-                file.seek(30_000, os.SEEK_CUR)
-                file.write(bytes(10_000))
-        return decoded(self, header, parts, writable=writable)
+    def alter(file, parts):
+        file.seek(file.read().index(bytes(parts[0][:20])))
+        file.write(pickle.dumps(Bomb(str(mark)))[: len(parts[0])])
+        if mmap_mode is None:  # who asks for a map gets what is there
+            file.seek(30_000, os.SEEK_CUR)
+            file.write(bytes(10_000))
 
-    monkeypatch.setattr(EntryFormat, "value", altered_first)
+    alter_before_decoding(monkeypatch, memory, cached, x, alter)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = cached(x)
@@ -260,16 +268,12 @@ def test_what_is_no_array_of_the_file_is_no_map(
     cached = memory.cache(function)
     honest = function(x)
     cached(x)
-    path = Path(memory.store_backend.local_path(entry_name(cached._keys.key((x,), {}))))
-    decoded = EntryFormat.value
 
-    def altered_first(self, header, parts, *, writable):
-        with path.open("r+b") as file:
-            file.seek(20_000)
-            file.write(bytes(40_000))
-        return decoded(self, header, parts, writable=writable)
+    def alter(file, parts):
+        file.seek(20_000)
+        file.write(bytes(40_000))
 
-    monkeypatch.setattr(EntryFormat, "value", altered_first)
+    alter_before_decoding(monkeypatch, memory, cached, x, alter)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.array_equal(cached(x), honest)

@@ -78,13 +78,12 @@ def test_frames_arrive_whole_and_in_order(sent: list[tuple[int, int, int]]) -> N
             assert writer.send(FrameKind.RESULT, serial, payload, mine) == size
         frames = read(writer, reader, len(sent))
         for serial, (size, _, _) in enumerate(sent):
-            kind, number, body, descriptors = frames[serial]
+            kind, number, body, descriptors = frames.pop(0)
             assert (kind, number) == (FrameKind.RESULT, serial)
             assert bytes(body) == bytes([serial + 1]) * size
-            assert [os.fstat(each).st_ino for each in descriptors] == identities[serial]
-            assert not any(os.get_inheritable(each) for each in descriptors)
-            for descriptor in descriptors:
-                os.close(descriptor)
+            assert [os.fstat(each.number).st_ino for each in descriptors] == identities[serial]
+            assert not any(os.get_inheritable(each.number) for each in descriptors)
+            descriptors.clear()
     assert open_files() <= before
 
 
@@ -92,8 +91,6 @@ def test_more_descriptors_than_a_message_takes() -> None:
     with connected() as (writer, reader, _), Path(os.devnull).open("rb") as file:
         writer.send(FrameKind.BATCH, 1, [b"body"], [file.fileno()] * 450)
         ((_, _, body, descriptors),) = read(writer, reader, 1)
-        for descriptor in descriptors:
-            os.close(descriptor)
         assert (body, len(descriptors)) == (b"body", 450)
 
 

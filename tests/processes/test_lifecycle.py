@@ -14,6 +14,7 @@ import time
 import warnings
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.busyness import busyness
 
@@ -189,6 +190,66 @@ def interrupt_at_random(number):
 def test_interrupts_at_random_moments(start):
     for number in range(start, start + 4):
         interrupt_at_random(number)
+
+
+INTERRUPTED_OFTEN = """
+import gc, os, random, signal, sys, threading, time
+from collections import Counter
+from jobspan import Parallel, delayed, parallel_config
+from jobspan.backends.processes.idle import close_idle_workers
+
+def work(x): return bytes(200_000) if x % 3 == 0 else x
+
+def round():
+    with parallel_config("processes", n_jobs=2):
+        Parallel(max_nbytes=1000)(delayed(work)(x) for x in range(8))
+
+def opened():
+    close_idle_workers()
+    gc.collect()
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    return Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
+
+dice = random.Random(7)
+round()
+before = opened()
+interrupted = 0
+while interrupted < 40:
+    timer = threading.Timer(dice.uniform(0, 0.03), os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        try:
+            timer.start()
+            round()
+            if dice.random() < 0.5:
+                close_idle_workers()
+        finally:
+            timer.cancel()
+            timer.join()
+            time.sleep(0.005)
+    except KeyboardInterrupt:
+        interrupted += 1
+print(*(opened() - before).items())
+sys.stdout.flush()
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_interrupts_again_and_again_leave_no_descriptor_and_no_worker():
+    script = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED_OFTEN], stdout=subprocess.PIPE, text=True
+    )
+    assert script.stdout is not None
+    try:
+        assert script.stdout.readline() == "\n"
+        deadline = time.monotonic() + 5 * busyness()
+        program = psutil.Process(script.pid)
+        while len(family := program.children(recursive=True)) > 1:  # the template stays
+            assert time.monotonic() < deadline, family
+            time.sleep(0.05)
+    finally:
+        script.kill()
+        script.communicate()
 
 
 @pytest.mark.soak

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jobspan.ambient import Settings
 from jobspan.calls import Batch, CallContext
+from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
 from jobspan.transport.batches import BatchDecoder, BatchEncoder, decode_ran, encode_ran
@@ -38,7 +39,7 @@ def transfer(
     encoded = encode(value, sender.share, threshold)
     for reference in encoded.references:
         if reference.number not in receiver:
-            receiver.add(reference.number, os.dup(sender.descriptor(reference)))
+            receiver.add(reference.number, Descriptor(map(os.dup, (sender.descriptor(reference),))))
     return decode(encoded, receiver.fetch)
 
 
@@ -118,7 +119,7 @@ def test_pages_of_results_are_used_again() -> None:
         (reference,) = encoded.references
         numbers.add(reference.number)
         if reference.number not in receiver:
-            receiver.add(reference.number, os.dup(sender.descriptor(reference)))
+            receiver.add(reference.number, Descriptor(map(os.dup, (sender.descriptor(reference),))))
         got = decode(encoded, receiver.fetch)
         assert got.sum() == 1000 * value
         got[0] = -1
@@ -145,7 +146,7 @@ def test_a_reference_that_lies_is_an_error(
         receiver.fetch(SegmentReference(10**9, 5))
     reference = sender.share(memoryview(b"x" * 100))
     assert reference is not None
-    receiver.add(reference.number, os.dup(sender.descriptor(reference)))
+    receiver.add(reference.number, Descriptor(map(os.dup, (sender.descriptor(reference),))))
     with pytest.raises(TransportError, match="shorter"):
         receiver.fetch(SegmentReference(reference.number, 1 << 30))
 

@@ -7,7 +7,6 @@ written, so that a full disk or memory is an error there and then, never a SIGBU
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import mmap
 import os
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
+from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.room import available_memory
 
@@ -62,7 +62,7 @@ class _Segment:
     """Shared memory that this process wrote."""
 
     number: int
-    descriptor: int
+    descriptor: Descriptor
     capacity: int
     memory: mmap.mmap
     source: memoryview | None = None
@@ -71,12 +71,12 @@ class _Segment:
     def close(self) -> None:
         self.source = None
         self.memory.close()
-        os.close(self.descriptor)
+        self.descriptor.close()
 
 
 def create_segment(
     capacity: int, temp_folder: str | None = None, data: memoryview | None = None
-) -> tuple[int, mmap.mmap]:
+) -> tuple[Descriptor, mmap.mmap]:
     """Return the descriptor and the mapping of new shared memory, its space reserved.
 
     Parameters
@@ -102,16 +102,13 @@ def create_segment(
             continue
         try:
             if data is None:
-                _reserve(descriptor, capacity)
+                _reserve(descriptor.number, capacity)
             else:
-                _write(descriptor, capacity, data)
-            return descriptor, mmap.mmap(descriptor, capacity)
+                _write(descriptor.number, capacity, data)
+            return descriptor, mmap.mmap(descriptor.number, capacity)
         except OSError as error:
-            os.close(descriptor)
+            descriptor.close()
             reasons.append(error)
-        except BaseException:
-            os.close(descriptor)
-            raise
     raise TransportError(
         f"no room to share {capacity / 1e6:.3g} MB with workers: "
         f"{'; '.join(str(reason) for reason in reasons)}. Pass temp_folder= with a folder that has "
@@ -119,21 +116,20 @@ def create_segment(
     )
 
 
-def _memory_file(capacity: int) -> int:
+def _memory_file(capacity: int) -> Descriptor:
     if not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, "no memory files on this system")
     # The kernel would rather kill somebody than refuse: ask before reserving a lot.
     if capacity > ASK_BYTES and capacity > available_memory():
         raise OSError(errno.ENOMEM, "not so much memory is available")
-    return os.memfd_create("jobspan", os.MFD_CLOEXEC)
+    return Descriptor(map(os.memfd_create, ("jobspan",), (os.MFD_CLOEXEC,)))
 
 
-def _unlinked_file(folder: str | None) -> int:
+def _unlinked_file(folder: str | None) -> Descriptor:
     import tempfile  # rarely needed, and a worker's start should be short
 
-    descriptor, name = tempfile.mkstemp(prefix="jobspan-", dir=folder)
-    os.unlink(name)  # noqa: PTH108 - the name is gone before anything is written
-    return descriptor
+    with tempfile.TemporaryFile(prefix="jobspan-", dir=folder, buffering=0) as file:
+        return Descriptor(map(os.dup, (file.fileno(),)))
 
 
 def _reserve(descriptor: int, capacity: int) -> None:
@@ -218,7 +214,7 @@ class SegmentSender:
 
     def descriptor(self, reference: SegmentReference) -> int:
         """Return the descriptor to send to a receiver that has not got the segment."""
-        return self._segments[reference.number].descriptor
+        return self._segments[reference.number].descriptor.number
 
     def release(self, references: Iterable[SegmentReference]) -> None:
         """Note that a message's references are in use no more."""
@@ -308,15 +304,12 @@ class SegmentReceiver:
         self._access = {"r": mmap.ACCESS_READ, "c": mmap.ACCESS_COPY, "w": mmap.ACCESS_WRITE}[mode]
         self._fresh = mode == "c" or freed is not None
         self._freed = freed
-        self._descriptors: dict[int, int] = {}
+        self._descriptors: dict[int, Descriptor] = {}
         self._maps: dict[int, mmap.mmap] = {}
 
-    def add(self, number: int, descriptor: int) -> None:
-        """Take the descriptor of a segment, which from now on is the receiver's to close."""
-        if number in self._descriptors:
-            os.close(descriptor)
-        else:
-            self._descriptors[number] = descriptor
+    def add(self, number: int, descriptor: Descriptor) -> None:
+        """Take the descriptor of a segment."""
+        self._descriptors.setdefault(number, descriptor)
 
     def __contains__(self, number: object) -> bool:
         return number in self._descriptors
@@ -327,7 +320,7 @@ class SegmentReceiver:
         memory = self._maps.get(number)
         if memory is None:
             try:
-                descriptor = self._descriptors[number]
+                descriptor = self._descriptors[number].number
             except KeyError:
                 raise TransportError(f"segment {number} never arrived") from None
             if os.fstat(descriptor).st_size < size:
@@ -343,10 +336,7 @@ class SegmentReceiver:
         """Forget segments; views of them stay valid for as long as somebody holds them."""
         for number in numbers:
             self._maps.pop(number, None)
-            descriptor = self._descriptors.pop(number, None)
-            if descriptor is not None:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+            self._descriptors.pop(number, None)
 
     def close(self) -> None:
         """Forget all segments."""

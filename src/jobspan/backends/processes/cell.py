@@ -7,6 +7,8 @@ import os
 import threading
 from enum import IntEnum
 
+from jobspan.descriptors import Descriptor
+
 __all__ = ["Cell", "Stage", "new_cell"]
 
 CELL_BYTES = mmap.PAGESIZE
@@ -78,14 +80,14 @@ class Cell:
         self._map.close()
 
 
-def new_cell() -> int:
-    """Return the descriptor of a new file for a cell; nothing names it."""
+def new_cell() -> Descriptor:
+    """Return a new file for a cell; nothing names it."""
     try:
-        descriptor = os.memfd_create("jobspan-cell", os.MFD_CLOEXEC)
+        cell = Descriptor(map(os.memfd_create, ("jobspan-cell",), (os.MFD_CLOEXEC,)))
     except (AttributeError, OSError):  # not on this system, or not in this sandbox
         import tempfile
 
         with tempfile.TemporaryFile(buffering=0) as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, CELL_BYTES)
-    return descriptor
+            cell = Descriptor(map(os.dup, (file.fileno(),)))
+    os.ftruncate(cell.number, CELL_BYTES)
+    return cell

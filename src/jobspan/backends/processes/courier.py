@@ -9,6 +9,7 @@ from typing import Any
 from jobspan.backends.processes.frames import Buffer
 from jobspan.backends.processes.messages import NOTHING_TOLD, pack_batch, unpack_result
 from jobspan.calls import Batch
+from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.outcomes import Failure
 from jobspan.transport.batches import KEPT_FUNCTIONS, BatchEncoder, decode_values
@@ -117,7 +118,7 @@ class Courier:
                 descriptors.append(self._sender.descriptor(reference))
 
     def decode(
-        self, payload: Buffer, descriptors: list[int], size: int, knowledge: Knowledge
+        self, payload: Buffer, descriptors: list[Descriptor], size: int, knowledge: Knowledge
     ) -> Ran:
         """Return what running a batch of `size` calls gave."""
         try:

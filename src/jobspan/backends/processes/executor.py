@@ -17,6 +17,7 @@ from jobspan.backends.processes.staff import BATCHES_A_WORKER, Staff
 from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.cores import cpu_count
+from jobspan.descriptors import Descriptor
 from jobspan.errors import BackendError, TaskTimeoutError, TransportError, WorkerLostError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
@@ -291,7 +292,7 @@ class ProcessExecutor:
             self._staff.sort_in(worker)
 
     def _arrive(
-        self, worker: Worker, flight: Flight, payload: Buffer, descriptors: list[int]
+        self, worker: Worker, flight: Flight, payload: Buffer, descriptors: list[Descriptor]
     ) -> None:
         batch = flight.batch
         ran = self._courier.decode(payload, descriptors, len(batch.calls), worker.knowledge)

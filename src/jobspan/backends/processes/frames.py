@@ -17,6 +17,7 @@ from enum import IntEnum
 from itertools import islice
 from typing import TypeAlias
 
+from jobspan.descriptors import Descriptor
 from jobspan.errors import JobspanError
 
 __all__ = ["Buffer", "Frame", "FrameDamagedError", "FrameKind", "FrameReader", "FrameWriter"]
@@ -63,7 +64,7 @@ class FrameKind(IntEnum):
     """To a worker: these segments are not needed any more, those may be used again."""
 
 
-Frame: TypeAlias = tuple[int, int, Buffer, list[int]]
+Frame: TypeAlias = tuple[int, int, Buffer, list[Descriptor]]
 """One message: kind, serial, payload, descriptors. Plain, for one is made for every batch."""
 
 
@@ -92,6 +93,7 @@ class FrameReader:
         self._large: tuple[int, int, int] | None = None  # kind, serial, descriptors
         self._body: memoryview = memoryview(b"")
         self._filled = 0
+        self._received = _Received()
 
     def receive(self) -> list[Frame] | None:
         """Read once and return the frames that are complete now; None at the end of the stream.
@@ -115,16 +117,6 @@ class FrameReader:
 
     def _split(self, data: bytes) -> list[Frame]:
         frames: list[Frame] = []
-        try:
-            self._split_into(frames, data)
-        except FrameDamagedError:
-            for _, _, _, rights in frames:
-                for descriptor in rights:
-                    os.close(descriptor)
-            raise
-        return frames
-
-    def _split_into(self, frames: list[Frame], data: bytes) -> None:
         position = 0
         end = len(data)
         while end - position >= HEADER_BYTES:
@@ -139,13 +131,14 @@ class FrameReader:
                     self._filled = end - start
                     self._body[: self._filled] = data[start:]
                     self._large = (kind, serial, descriptors)
-                    return
+                    return frames
                 break
             position = start + length
             rights = self._take(descriptors) if descriptors else []
             frames.append((kind, serial, data[start:position], rights))
         if position < end:
             self._pending = data[position:]
+        return frames
 
     def _receive_large(self) -> list[Frame] | None:
         received = os.readv(self._pipe, [self._body[self._filled :]])
@@ -160,30 +153,48 @@ class FrameReader:
         self._body = memoryview(b"")
         return [(kind, serial, body, self._take(descriptors) if descriptors else [])]
 
-    def _take(self, count: int) -> list[int]:
+    def _take(self, count: int) -> list[Descriptor]:
         """Return the descriptors of a frame; they came before it did."""
-        found: list[int] = []
-        while len(found) < count:
-            try:
-                data, ancillary, _, _ = self._rights.recvmsg(
-                    1, _ANCILLARY_BYTES, socket.MSG_DONTWAIT
-                )
-            except OSError:
-                data, ancillary = b"", []
-            received = array.array("i")
-            for level, kind, more in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    received.frombytes(more[: len(more) - len(more) % received.itemsize])
-            for descriptor in received:
-                os.set_inheritable(descriptor, False)
-            found += received
-            if not data:
-                break
+        received = self._received
+        while len(received.numbers) < count and received.more(self._rights):
+            pass
+        found = received.take()
         if len(found) != count:
-            for descriptor in found:
-                os.close(descriptor)
             raise FrameDamagedError(f"{len(found)} descriptors came, not {count}")
         return found
+
+
+class _Received:
+    """Owns the descriptors that came and that no frame has taken yet."""
+
+    def __init__(self) -> None:
+        self.numbers = array.array("i")
+
+    def more(self, rights: socket.socket) -> bool:
+        """Receive what one message has; False where none is there."""
+        numbers = self.numbers
+        size = len(numbers)
+        try:
+            # As in `jobspan.descriptors`: no call stands between their coming and their owner.
+            ((_, ancillary, _, _),) = map(
+                rights.recvmsg, (1,), (_ANCILLARY_BYTES,), (socket.MSG_DONTWAIT,)
+            )
+        except OSError:
+            return False
+        for level, kind, some in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers.frombytes(some)
+        for number in numbers[size:]:
+            os.set_inheritable(number, False)
+        return len(numbers) > size
+
+    def take(self) -> list[Descriptor]:
+        """Hand them over."""
+        pop = self.numbers.pop
+        return [Descriptor(map(pop, (0,))) for _ in range(len(self.numbers))]
+
+    def __del__(self) -> None:
+        self.take()
 
 
 def _room(length: int) -> memoryview:
@@ -213,7 +224,7 @@ class FrameWriter:
     def __init__(self, pipe: int, rights: socket.socket) -> None:
         self._pipe = pipe
         self._rights = rights
-        self._waiting: deque[tuple[memoryview, list[int]]] = deque()
+        self._waiting: deque[tuple[memoryview, list[Descriptor]]] = deque()
 
     @property
     def waiting(self) -> bool:
@@ -238,7 +249,8 @@ class FrameWriter:
         parts = [memoryview(part).cast("B") for part in payload]
         length = sum(map(len, parts))
         head = memoryview(HEADER.pack(length, serial, kind, len(descriptors)))
-        self._waiting.append((head, [os.dup(descriptor) for descriptor in descriptors]))
+        copies = [Descriptor(map(os.dup, (number,))) for number in descriptors]
+        self._waiting.append((head, copies))
         self._waiting.extend((part, []) for part in parts if len(part))
         self.flush()
         return length
@@ -260,13 +272,10 @@ class FrameWriter:
         except BlockingIOError:
             return
 
-    def _send_rights(self, descriptors: list[int]) -> None:
+    def _send_rights(self, descriptors: list[Descriptor]) -> None:
         while descriptors:
-            some = descriptors[:DESCRIPTORS_A_MESSAGE]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", some))]
-            self._rights.sendmsg([b"R"], rights)
-            for descriptor in some:
-                os.close(descriptor)
+            some = array.array("i", (each.number for each in descriptors[:DESCRIPTORS_A_MESSAGE]))
+            self._rights.sendmsg([b"R"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, some)])
             del descriptors[: len(some)]
 
     def _drop(self, sent: int) -> None:
@@ -281,6 +290,4 @@ class FrameWriter:
 
     def close(self) -> None:
         """Forget what waits."""
-        while self._waiting:
-            for descriptor in self._waiting.popleft()[1]:
-                os.close(descriptor)
+        self._waiting.clear()

@@ -89,16 +89,18 @@ class Worker:
     Threads and processes: one executor at a time owns a worker.
     """
 
+    _closed = True
+
     def __init__(self, idle_seconds: float) -> None:
         launched = launch_worker()
         self.number = launched.number
         self.name = f"process-{os.getpid()}-{launched.number}"
         self.idle_seconds = idle_seconds
-        self.results = launched.results
-        self.batches = launched.batches
-        self._rights = launched.rights
-        self.obituary = launched.obituary
-        self.stderr = StderrTail(launched.stderr)
+        self._launched = launched
+        self.results = launched.results.number
+        self.batches = launched.batches.number
+        self.obituary = launched.obituary.number
+        self.stderr = StderrTail(launched.stderr.number)
         self.cell = launched.cell
         self.flights: deque[Flight] = deque()
         self.load = 0
@@ -109,8 +111,8 @@ class Worker:
         self.batches_sent = 0
         # An exception such as KeyboardInterrupt may leave a frame half sent or half read.
         self.in_transfer = False
-        self._reader = FrameReader(self.results, self._rights)
-        self._writer = FrameWriter(self.batches, self._rights)
+        self._reader = FrameReader(self.results, launched.rights)
+        self._writer = FrameWriter(self.batches, launched.rights)
         self._stdout = _stdout_identity()
         self._terms: Terms | None = None
         self.knowledge = Knowledge()
@@ -251,10 +253,14 @@ class Worker:
         self._closed = True
         self._writer.close()
         self.knowledge.close()
-        self._rights.close()
-        for pipe in (self.batches, self.results, self.stderr.descriptor, self.obituary):
-            os.close(pipe)
-        self.cell.close()
+        _, batches, results, rights, cell, stderr, obituary = self._launched
+        for each in (rights, batches, results, stderr, obituary, cell):
+            each.close()
+
+    def __del__(self) -> None:
+        # Ctrl-C came at a moment when nobody answered for it.
+        if not self._closed and self.flights:
+            self.kill()
 
 
 def _stdout_identity() -> tuple[int, int] | None:

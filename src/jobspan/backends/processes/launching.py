@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
 from jobspan.backends.processes.cell import Cell, new_cell
 from jobspan.backends.processes.requests import REQUEST, Request
+from jobspan.descriptors import Descriptor, Pipe
 from jobspan.errors import BackendError
 
 __all__ = [
@@ -37,15 +39,15 @@ GOODBYE_SECONDS = 2.0
 
 
 class Launched(NamedTuple):
-    """What the executor's side holds of a worker."""
+    """What the executor's side holds of a worker, which leaves when nobody holds it any more."""
 
     number: int
-    batches: int
-    results: int
+    batches: Descriptor
+    results: Descriptor
     rights: socket.socket
     cell: Cell
-    stderr: int
-    obituary: int
+    stderr: Descriptor
+    obituary: Descriptor
 
 
 class _Template:
@@ -74,7 +76,7 @@ class _Template:
             theirs.close()
         self.control = ours
 
-    def request(self, request: Request, number: int, descriptors: list[int]) -> None:
+    def request(self, request: Request, number: int, descriptors: Sequence[int]) -> None:
         # One message of a few bytes: the kernel keeps it whole, whoever else is sending.
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         self.control.sendmsg([REQUEST.pack(request, number)], rights if descriptors else [])
@@ -93,7 +95,8 @@ class _Template:
                 pause = min(pause * 2, 0.01)
 
 
-_lock = threading.Lock()
+# A worker may be killed by the garbage collector, which runs at any moment, in this very thread.
+_lock = threading.RLock()
 _template: _Template | None = None
 _numbers = count(1)
 
@@ -108,48 +111,47 @@ def launch_worker() -> Launched:
     """
     number = next(_numbers)
     rights, their_rights = socket.socketpair()
-    batches_read, batches = os.pipe()
-    results, results_write = os.pipe()
-    stderr, stderr_write = os.pipe()
-    obituary, obituary_write = os.pipe()
+    batches, results, stderr, obituary = Pipe(), Pipe(), Pipe(), Pipe()
     cell = new_cell()
-    ours = (batches, results, stderr, obituary)
-    theirs = (batches_read, results_write, stderr_write, cell, obituary_write)
-    try:
-        shared = Cell(cell)
-        with own_stdout() as stdout:
-            given = [batches_read, results_write, their_rights.fileno()]
-            _request_spawn(number, [*given, stdout, stderr_write, cell, obituary_write])
-    except BaseException:
-        rights.close()
-        for descriptor in ours:
-            os.close(descriptor)
-        raise
-    finally:
-        their_rights.close()
-        for descriptor in theirs:
-            os.close(descriptor)
+    with their_rights, own_stdout() as stdout:
+        given = (
+            batches.reading.number,
+            results.writing.number,
+            their_rights.fileno(),
+            stdout,
+            stderr.writing.number,
+            cell.number,
+            obituary.writing.number,
+        )
+        _request_spawn(number, given)
     rights.setblocking(False)
+    ours = (batches.writing, results.reading, stderr.reading, obituary.reading)
     for descriptor in ours:
-        os.set_blocking(descriptor, False)
-    return Launched(number, batches, results, rights, shared, stderr, obituary)
+        os.set_blocking(descriptor.number, False)
+    return Launched(
+        number,
+        batches.writing,
+        results.reading,
+        rights,
+        Cell(cell.number),
+        stderr.reading,
+        obituary.reading,
+    )
 
 
 class own_stdout:  # noqa: N801 - reads as a function
     """Gives the stdout of this process, or a sink where that was closed."""
 
     def __enter__(self) -> int:
-        self._opened: int | None = None
         try:
             os.fstat(1)
         except OSError:
-            self._opened = os.open(os.devnull, os.O_WRONLY)
-            return self._opened
+            self._sink = Descriptor(map(os.open, (os.devnull,), (os.O_WRONLY,)))
+            return self._sink.number
         return 1
 
     def __exit__(self, *_: object) -> None:
-        if self._opened is not None:
-            os.close(self._opened)
+        """Nothing is left to do: the sink is closed with this."""
 
 
 def start_template() -> None:
@@ -161,7 +163,7 @@ def start_template() -> None:
                 _template = _Template()
 
 
-def _request_spawn(number: int, descriptors: list[int]) -> None:
+def _request_spawn(number: int, descriptors: Sequence[int]) -> None:
     global _template
     with _lock:
         for attempt in (1, 2):
@@ -195,7 +197,7 @@ def kill_worker(number: int) -> None:
     with _lock:
         if _template is not None:
             with suppress(BrokenPipeError, ConnectionResetError):
-                _template.request(Request.KILL, number, [])
+                _template.request(Request.KILL, number, ())
 
 
 def stop_template() -> None:
@@ -210,7 +212,7 @@ def stop_template() -> None:
 def _forget_template() -> None:
     """Forget the parent's template, in a forked child: it is not ours to use or to stop."""
     global _lock, _template
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     if _template is not None:
         _template.control.close()
         _template = None

@@ -9,6 +9,8 @@ import threading
 from contextlib import suppress
 from typing import Protocol
 
+from jobspan.descriptors import Descriptor, Pipe
+
 __all__ = ["READABLE", "WRITABLE", "Poller", "Waker", "new_poller"]
 
 READABLE = 1
@@ -76,11 +78,14 @@ class Waker:
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
-            self.descriptor = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+            self._reading = self._writing = Descriptor(map(os.eventfd, (0,), (flags,)))
         else:
-            self.descriptor, self._write = os.pipe()
-            os.set_blocking(self.descriptor, False)
-            os.set_blocking(self._write, False)
+            pipe = Pipe()
+            self._reading, self._writing = pipe.reading, pipe.writing
+            os.set_blocking(self._reading.number, False)
+            os.set_blocking(self._writing.number, False)
+        self.descriptor = self._reading.number
         self._open = threading.Lock()
         self._closed = False
 
@@ -89,7 +94,7 @@ class Waker:
         with self._open:
             if not self._closed:
                 with suppress(BlockingIOError):  # it is readable already
-                    os.write(self._write, (1).to_bytes(8, "little"))
+                    os.write(self._writing.number, (1).to_bytes(8, "little"))
 
     def clear(self) -> None:
         """Make the descriptor unreadable until the next `wake`."""
@@ -102,6 +107,5 @@ class Waker:
             if self._closed:
                 return
             self._closed = True
-            os.close(self.descriptor)
-            if self._write != self.descriptor:
-                os.close(self._write)
+            self._reading.close()
+            self._writing.close()

@@ -18,6 +18,7 @@ from jobspan.backends.processes.cell import Cell, Stage
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
 from jobspan.backends.processes.messages import Terms, pack_result, unpack_batch
 from jobspan.calls import Call
+from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.transport.batches import UNDECODED, BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
@@ -92,7 +93,7 @@ class _Worker:
 
     def run(self) -> None:
         """Handle frames, one after the other."""
-        handlers: dict[int, Callable[[int, Buffer, list[int]], None]] = {
+        handlers: dict[int, Callable[[int, Buffer, list[Descriptor]], None]] = {
             FrameKind.BATCH: self._run_batch,
             FrameKind.NEWS: self._take_news,
             FrameKind.TERMS: self._take_terms,
@@ -115,14 +116,14 @@ class _Worker:
             self._frames.extend(frames)
             del frames
 
-    def _set_up(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+    def _set_up(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         self._environment, path, idle_seconds = pickle.loads(payload)
         os.environ.clear()
         os.environ.update(self._environment)
         sys.path[:] = path
         self._idle_milliseconds = idle_seconds * 1e3
 
-    def _take_terms(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+    def _take_terms(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         self._terms = terms = Terms(*pickle.loads(payload))
         if terms.mode not in self._arguments:
             self._arguments[terms.mode] = SegmentReceiver(terms.mode)
@@ -130,13 +131,13 @@ class _Worker:
             if terms.threads_asked_for or name not in self._environment:
                 os.environ[name] = str(terms.threads)
 
-    def _take_news(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+    def _take_news(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         dropped, freed = pickle.loads(payload)
         for receiver in self._arguments.values():
             receiver.drop(dropped)
         self._results.release(SegmentReference(number, 0) for number in freed)
 
-    def _run_batch(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+    def _run_batch(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         cell = self._cell
         encoded, news, segments = unpack_batch(payload)
         receiver = self._arguments[self._terms.mode]
@@ -208,7 +209,7 @@ class _Worker:
         self._writer.send(kind, serial, payload, descriptors)
         self._cell.words[Cell.STAGE] = _IDLE
 
-    def _replace_stdout(self, serial: int, payload: Buffer, descriptors: list[int]) -> None:
+    def _replace_stdout(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         (descriptor,) = descriptors
         self.streams.replace_stdout(descriptor)
 
@@ -257,9 +258,9 @@ class _Streams:
         stream = open(number, "w", buffering=1, closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
 
-    def replace_stdout(self, descriptor: int) -> None:
+    def replace_stdout(self, descriptor: Descriptor) -> None:
         """Print to `descriptor` from now on, and close it."""
         self.flush()
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, self._kept[1], inheritable=False)
-        os.close(descriptor)
+        os.dup2(descriptor.number, 1)
+        os.dup2(descriptor.number, self._kept[1], inheritable=False)
+        descriptor.close()

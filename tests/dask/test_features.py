@@ -69,6 +69,23 @@ def test_names_on_the_dashboard(deployment: Any) -> None:
     assert not any("jobspan" in name for name in names)
 
 
+def test_the_scheduler_adds_all_calls_up_in_one_span(deployment: Any) -> None:
+    """Spans stay on the scheduler for ever, and each call would begin one of its own."""
+
+    def spans(dask_scheduler: Any) -> list[str]:
+        return [span.name[0] for span in dask_scheduler.extensions["spans"].spans.values()]
+
+    with deployment.client() as client, parallel_config(deployment.url):
+        before = client.run_on_scheduler(spans)
+        for _ in range(5):
+            Parallel()(delayed(square)(x) for x in range(3))
+            Parallel(keep_results=True)(delayed(square)(x) for x in range(3))
+        with distributed.span("mine"):
+            Parallel()(delayed(square)(x) for x in range(3))
+        begun = client.run_on_scheduler(spans)[len(before) :]
+    assert begun in (["jobspan", "mine"], ["mine"])
+
+
 def holders(array: Any, key: str) -> int:
     """Return how many workers hold the array."""
     found = distributed.get_client().who_has()

@@ -28,7 +28,7 @@ import numpy as np
 from tests.busyness import busyness
 from tests.faults.leftovers import GONE_SECONDS, MARK, left
 from tests.soak.counting import Sample, Verdict
-from tests.soak.idle_connections import close_idle_connections
+from tests.soak.dask_records import drop_dask_records
 from tests.soak.work import WORKS, dies_once, plain, reduced, same, stops_once
 
 from jobspan import Memory, Parallel, TaskFailure, delayed, parallel_config
@@ -57,8 +57,13 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "ray": {"ray_options": {"num_cpus": 2, "object_store_memory": 200 << 20}},
 }
 
-ENVIRONMENT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
-"""Dask keeps its last 1000 messages: until they are there, they look like a leak."""
+ENVIRONMENT = {
+    "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100",
+    "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "100",
+    "DASK_DISTRIBUTED__SCHEDULER__EVENTS_CLEANUP_DELAY": "60s",
+}
+"""Dask keeps its last 1000 messages, its last 10,000 lines of log, and for an hour what became of
+each worker that is gone: until all of them are there, they look like a leak."""
 
 OWN_PROCESSES = ("processes", "dask", "ray")
 """Where a call may kill its worker."""
@@ -108,7 +113,7 @@ def soak(backend: str, seconds: float, seed: int) -> Verdict:
             begin = time.monotonic()  # a cluster has started
             while (passed := time.monotonic() - begin) < seconds or verdict.rounds < FEWEST_ROUNDS:
                 if not verdict.samples or passed - verdict.samples[-1].seconds > seconds / 80:
-                    close_idle_connections()
+                    drop_dask_records()
                     verdict.samples.append(Sample.taken(passed))
                     print(json.dumps(asdict(verdict.samples[-1])), flush=True)
                 verdict.busiest = max(verdict.busiest, busyness())

@@ -14,7 +14,7 @@ from jobspan.backends.dask.arrivals import Arrival, Arrivals
 from jobspan.backends.dask.connecting import scatter
 from jobspan.backends.dask.in_flight import InFlight
 from jobspan.backends.dask.kept import told
-from jobspan.backends.dask.options import TaskOptions
+from jobspan.backends.dask.options import TaskOptions, in_span
 from jobspan.backends.dask.output import replay
 from jobspan.backends.dask.pool import leave_pool
 from jobspan.backends.dask.running import run_batch
@@ -260,7 +260,8 @@ class DaskExecutor:
                 task.kept = future
             sizes = [len(task.batch.calls) for task, _ in message]
             keys = [f"told_{key}" for key in keys]
-            futures = self._client.map(told, futures, sizes, key=keys, pure=False)
+            with in_span():
+                futures = self._client.map(told, futures, sizes, key=keys, pure=False)
         sent = dict(zip(keys, futures, strict=True))
         for key, (task, _) in zip(keys, message, strict=True):
             task.future = sent[key]

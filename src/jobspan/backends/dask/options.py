@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
-__all__ = ["TASK_OPTIONS", "TaskOptions"]
+__all__ = ["TASK_OPTIONS", "TaskOptions", "in_span"]
 
 TASK_OPTIONS = (
     "resources",
@@ -18,6 +19,10 @@ TASK_OPTIONS = (
     "keep_freed_memory",
 )
 """Options of a context, and of a single ``Parallel`` call."""
+
+SPAN = {"name": ("jobspan",), "ids": (str(uuid.uuid4()),)}
+"""Where Dask adds up what all tasks of this process took. It would begin another span whenever it
+had nothing to do, and keep each for as long as its scheduler lives."""
 
 
 class TaskOptions:
@@ -41,14 +46,7 @@ class TaskOptions:
 
     def annotated(self) -> AbstractContextManager[Any]:
         """Return a block in which tasks get the annotations."""
-        if not self._annotations:
-            return nullcontext()
-        import dask
-
-        block: AbstractContextManager[Any] = dask.annotate(  # type: ignore[attr-defined]
-            **self._annotations
-        )
-        return block
+        return in_span(**self._annotations)
 
     @property
     def wanted(self) -> str:
@@ -86,6 +84,18 @@ class TaskOptions:
     def address(client: Any) -> str:
         """Return where a client's scheduler is, for messages."""
         return str(getattr(client.scheduler, "addr", None) or client)
+
+
+def in_span(**annotations: Any) -> AbstractContextManager[Any]:
+    """Return a block in which tasks get the annotations, and our span unless they have another."""
+    import dask
+
+    around = dask.get_annotations()  # type: ignore[attr-defined]
+    span = {} if "span" in around else {"span": SPAN}
+    block: AbstractContextManager[Any] = dask.annotate(  # type: ignore[attr-defined]
+        **(span | annotations)
+    )
+    return block
 
 
 def _names(worker: Mapping[str, Any]) -> set[Any]:

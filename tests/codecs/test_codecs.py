@@ -109,6 +109,16 @@ def test_arrow(frame):
 
 
 @pytest.mark.parametrize(
+    "frame", [{"a_name": [1]}, {"outer": [{"a_name": 1}]}], ids=["column", "field"]
+)
+def test_a_name_that_is_no_text_does_not_reach_polars(frame, capfd):
+    kind, stream = map(bytes, ArrowCodec().encode(pl.DataFrame(frame)))
+    with pytest.raises(UnicodeDecodeError):
+        ArrowCodec().decode([kind, stream.replace(b"a_name", b"a\xffname")])
+    assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
     "frame",
     [
         pd.DataFrame({"o": pd.Series(["x", "y"], dtype=object)}),

@@ -153,6 +153,7 @@ def _extensions(pa: Any, fields: Iterable[Any]) -> Iterator[str]:
     pending = list(fields)
     while pending:
         one = pending.pop()
+        one.name  # noqa: B018 - raises where it is not UTF-8, as polars would panic at it
         name = (one.metadata or {}).get(_NO_EXTENSION)
         if name is not None:
             yield name.decode(errors="replace")

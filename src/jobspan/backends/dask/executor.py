@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,27 +16,19 @@ from jobspan.backends.dask.kept import told
 from jobspan.backends.dask.options import TaskOptions, in_span
 from jobspan.backends.dask.output import replay
 from jobspan.backends.dask.pool import leave_pool
+from jobspan.backends.dask.presence import SLICE_SECONDS, Presence
 from jobspan.backends.dask.running import run_batch
 from jobspan.backends.dask.sending import Parcel, Sender
 from jobspan.backends.dask.tasks import Task
 from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
-from jobspan.errors import (
-    BackendUnreachableError,
-    JobspanWarning,
-    TransportError,
-    WorkerLostError,
-)
-from jobspan.logger import level_of_user
+from jobspan.errors import TransportError, WorkerLostError
 from jobspan.outcomes import Failure, FailureKind, Outcome
 from jobspan.plans import Plan
 from jobspan.transport.batches import UNDECODED, decode_ran
 from jobspan.transport.content import ContentStore
 
 __all__ = ["DaskExecutor"]
-
-SLICE_SECONDS = 0.5
-"""How often a waiting executor looks whether the cluster is still there."""
 
 MESSAGE_BYTES = 4 << 20
 """So many bytes are sent at once, and not many more."""
@@ -97,9 +88,7 @@ class DaskExecutor:
         self._client = client
         self._plan = plan
         self._options = options
-        self._connect_timeout = connect_timeout
         self._direct = direct
-        self._check = check
         self._ended = ended
         self._sender = Sender(plan, content, keep_freed_memory=options.keep_freed_memory)
         self._waiting: deque[Task] = deque()
@@ -112,33 +101,18 @@ class DaskExecutor:
         self._run = f"0{os.urandom(6).hex()}"
         self._serial = 0
         self._in_flight = InFlight(plan)
-        self._missing_since: float | None = None
-        self._told = False
         self._woken = False
         self._closed = False
-        self._seen: set[str] = set()
         self._come_back = leave_pool()
         self._arrivals = Arrivals(client, direct=direct, fits=options.fits)
         try:
-            self._await_workers()
+            self._presence = Presence(client, self._arrivals, options, connect_timeout, check)
+            self._presence.await_workers(f"waiting_for_workers-{self._run}")
         except BaseException:
             self.close()
             raise
 
     # --- how much there is to use ------------------------------------------------------
-
-    def _await_workers(self) -> None:
-        self._arrivals.wait(SLICE_SECONDS)
-        probe: Any = None
-        while not self._arrivals.threads:
-            if probe is None and self._arrivals.looked and self._client.status == "running":
-                # A cluster that adapts grows for a task that waits.
-                key = f"waiting_for_workers-{self._run}"
-                with self._options.annotated():
-                    probe = self._client.submit(int, key=key, **self._options.arguments)
-            self._arrivals.wait(0.1)
-            self._look_after()
-        self._look_after()
 
     @property
     def workers(self) -> int:
@@ -154,51 +128,6 @@ class DaskExecutor:
     def room(self) -> int:
         """Return how many batches may be in flight, long ones too: Dask's scheduler queues them."""
         return self._in_flight.room(max(1, self._arrivals.threads))
-
-    def _look_after(self) -> None:
-        """Refuse workers that cannot be used; give up where scheduler or workers are gone."""
-        running = self._client.status == "running"
-        if running and self._arrivals.threads:
-            self._missing_since, self._told = None, False
-            new = self._arrivals.addresses.keys() - self._seen
-            if new:
-                self._seen |= new
-                self._check(new)
-            return
-        now = time.monotonic()
-        if self._missing_since is None:
-            self._missing_since = now
-        waited = now - self._missing_since
-        if running and self._arrivals.looked and not self._told and waited > 2 * SLICE_SECONDS:
-            self._told = True
-            warnings.warn(
-                f"the Dask cluster has no workers{self._options.wanted}; waiting "
-                f"{self._connect_timeout:g} s for one",
-                JobspanWarning,
-                stacklevel=level_of_user(),
-            )
-        if waited > self._connect_timeout or self._client.status == "closed":
-            raise self._gone(running=running)
-
-    def _gone(self, *, running: bool) -> BackendUnreachableError:
-        unfinished = len(self._tasks) + len(self._waiting) + len(self._suspects)
-        left = f" with {unfinished} batches unfinished" if unfinished else ""
-        if running and not self._arrivals.looked:
-            return BackendUnreachableError(
-                f"the Dask scheduler at {self._options.address(self._client)} has not said after "
-                f"{self._connect_timeout:g} s which workers there are{left}. Is its machine busy? "
-                "Pass a longer connect_timeout="
-            )
-        if running:
-            return BackendUnreachableError(
-                f"the Dask cluster at {self._options.address(self._client)} has no workers"
-                f"{self._options.wanted} after {self._connect_timeout:g} s{left}; start some with "
-                "'dask worker', or pass a longer connect_timeout="
-            )
-        return BackendUnreachableError(
-            f"the Dask scheduler at {self._options.address(self._client)} is gone{left}. Start it "
-            "again, and the run with it; with memory= what was computed is not computed again"
-        )
 
     # --- out ---------------------------------------------------------------------------
 
@@ -280,11 +209,15 @@ class DaskExecutor:
     def _refuse(self, batch: Batch, error: TransportError) -> None:
         """Settle a call that cannot be sent; send the others of its batch one by one."""
         if self._client.status != "running":
-            raise self._gone(running=False) from error
+            raise self._presence.gone(self._unfinished, running=False) from error
         if len(batch.calls) > 1:
             self._waiting.extend(Task(single) for single in self._reruns.singles(batch))
         else:
             self._refused.append((batch, Failure(error)))
+
+    @property
+    def _unfinished(self) -> int:
+        return len(self._tasks) + len(self._waiting) + len(self._suspects)
 
     # --- back --------------------------------------------------------------------------
 
@@ -307,7 +240,7 @@ class DaskExecutor:
                 if task is not None:
                     self._settle(task, arrival, outcomes)
             if not outcomes:
-                self._look_after()
+                self._presence.look(self._unfinished)
             if self._woken or (deadline is not None and time.monotonic() >= deadline):
                 break
         self._woken = False

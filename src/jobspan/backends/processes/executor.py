@@ -11,15 +11,15 @@ from jobspan.backends.processes.courier import Courier
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind
 from jobspan.backends.processes.handle import Flight, FlightState, Worker
 from jobspan.backends.processes.idle import give_back
-from jobspan.backends.processes.losses import after_death, call_text, ending_text
+from jobspan.backends.processes.losses import aftermath_of, failure_of_death
 from jobspan.backends.processes.messages import Terms
 from jobspan.backends.processes.staff import BATCHES_A_WORKER, Staff
 from jobspan.backends.reruns import Reruns
 from jobspan.calls import Batch
 from jobspan.cores import cpu_count
 from jobspan.descriptors import Descriptor
-from jobspan.errors import BackendError, TaskTimeoutError, TransportError, WorkerLostError
-from jobspan.outcomes import Failure, FailureKind, Outcome
+from jobspan.errors import BackendError, TransportError
+from jobspan.outcomes import Failure, Outcome
 from jobspan.plans import Plan
 from jobspan.transport.batches import UNDECODED
 
@@ -350,45 +350,14 @@ class ProcessExecutor:
     def _bury(self, worker: Worker, flight: Flight) -> list[Flight]:
         """Settle what is lost of a flight whose worker has ended; return what runs again."""
         batch = flight.batch
-        running = worker.running_call()
-        claimed = worker.claimed(flight)
-        expired = worker.expired is not None
-        if expired and worker.expired != (flight.serial, running):
-            # We killed the worker for a call that ended a moment before: nobody is to blame.
-            return [Flight(batch, flight.deaths)]
-        aftermath = after_death(
-            len(batch.calls), claimed=claimed, running=running, deaths=flight.deaths
-        )
+        aftermath = aftermath_of(worker, flight)
         again = self._reruns.pieces(batch, aftermath.again)
         if aftermath.lost is not None:
             place = aftermath.lost
-            failure = self._failure_of_death(worker, batch, place, expired=expired)
+            failure = failure_of_death(worker, batch, place, self._limit)
             (lost,) = self._reruns.pieces(batch, [range(place, place + 1)])
             self._settle(lost, Outcome.of_failure(batch.number, 1, failure, worker.name))
-        deaths = flight.deaths + (not claimed)
-        return [Flight(piece, deaths) for piece in again]
-
-    def _failure_of_death(
-        self, worker: Worker, batch: Batch, place: int, *, expired: bool
-    ) -> Failure:
-        call = call_text(batch.calls[place], batch.first + place)
-        if expired:
-            return Failure(
-                TaskTimeoutError(
-                    f"{call} ran longer than task_timeout={self._limit!r}; its worker "
-                    f"{worker.name} was stopped. Pass a longer task_timeout=."
-                ),
-                kind=FailureKind.TIMEOUT,
-            )
-        tail = worker.stderr.text()
-        return Failure(
-            WorkerLostError(
-                f"the worker {worker.name} died while it ran {call}: "
-                f"{ending_text(worker.exit_code)}."
-                + (f" Its last lines of stderr:\n{tail}" if tail else " Its stderr says nothing.")
-            ),
-            kind=FailureKind.LOST,
-        )
+        return [Flight(piece, aftermath.deaths) for piece in again]
 
 
 def _terms(plan: Plan) -> Terms:

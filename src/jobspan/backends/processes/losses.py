@@ -1,15 +1,18 @@
-"""What becomes of the calls of a worker that has ended: a pure decision over what its cell says."""
+"""What becomes of the calls of a worker that has ended, by what its cell says; how that is told."""
 
 from __future__ import annotations
 
 import reprlib
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from jobspan.calls import Call
+from jobspan.backends.processes.handle import Flight, Worker
+from jobspan.calls import Batch, Call
+from jobspan.errors import TaskTimeoutError, WorkerLostError
+from jobspan.outcomes import Failure, FailureKind
 
-__all__ = ["Aftermath", "after_death", "call_text", "ending_text"]
+__all__ = ["Aftermath", "aftermath_of", "failure_of_death"]
 
 DEATHS_ALLOWED = 3
 """A batch that no worker lived to begin is given up after so many of them."""
@@ -25,14 +28,28 @@ class Aftermath:
         The call, by its place in the flight, that went down with the worker.
     again : list of range
         The calls, by their places, that run again, in groups that travel together.
+    deaths : int
+        How many workers have died before they began with those.
     """
 
     lost: int | None
-    again: list[range] = field(default_factory=list)
+    again: list[range]
+    deaths: int
+
+
+def aftermath_of(worker: Worker, flight: Flight) -> Aftermath:
+    """Decide what becomes of the calls of a flight whose worker has ended."""
+    size = len(flight.batch.calls)
+    running = worker.running_call()
+    if worker.expired not in (None, (flight.serial, running)):
+        # We killed the worker for a call that ended a moment before: nobody is to blame.
+        return Aftermath(None, [range(size)], flight.deaths)
+    claimed = worker.claimed(flight)
+    return after_death(size, claimed=claimed, running=running, deaths=flight.deaths)
 
 
 def after_death(size: int, *, claimed: bool, running: int | None, deaths: int) -> Aftermath:
-    """Decide what becomes of the calls of a flight whose worker has ended.
+    """Decide it from facts alone, for a worker that died of itself or of the call that ran.
 
     Parameters
     ----------
@@ -54,20 +71,54 @@ def after_death(size: int, *, claimed: bool, running: int | None, deaths: int) -
     Examples
     --------
     >>> after_death(4, claimed=True, running=1, deaths=0)
-    Aftermath(lost=1, again=[range(0, 1), range(2, 4)])
+    Aftermath(lost=1, again=[range(0, 1), range(2, 4)], deaths=0)
     >>> after_death(2, claimed=True, running=None, deaths=0)
-    Aftermath(lost=None, again=[range(0, 1), range(1, 2)])
+    Aftermath(lost=None, again=[range(0, 1), range(1, 2)], deaths=0)
     >>> after_death(2, claimed=False, running=None, deaths=0)
-    Aftermath(lost=None, again=[range(0, 2)])
+    Aftermath(lost=None, again=[range(0, 2)], deaths=1)
     """
     if not claimed and deaths < DEATHS_ALLOWED:
-        return Aftermath(None, [range(size)])
+        return Aftermath(None, [range(size)], deaths + 1)
+    deaths += not claimed
     if running is not None and claimed:
         before, after = range(running), range(running + 1, size)
-        return Aftermath(running, [group for group in (before, after) if group])
+        return Aftermath(running, [group for group in (before, after) if group], deaths)
     if size == 1:
-        return Aftermath(0)
-    return Aftermath(None, [range(place, place + 1) for place in range(size)])
+        return Aftermath(0, [], deaths)
+    return Aftermath(None, [range(place, place + 1) for place in range(size)], deaths)
+
+
+def failure_of_death(worker: Worker, batch: Batch, place: int, limit: float | None) -> Failure:
+    """Return the failure of the call that went down with its worker, or that it was stopped for.
+
+    Parameters
+    ----------
+    worker : Worker
+        What has ended.
+    batch : Batch
+        What it ran.
+    place : int
+        The call's place in the batch.
+    limit : float or None
+        Seconds that a call may run.
+    """
+    call = call_text(batch.calls[place], batch.first + place)
+    if worker.expired is not None:
+        return Failure(
+            TaskTimeoutError(
+                f"{call} ran longer than task_timeout={limit!r}; its worker {worker.name} was "
+                "stopped. Pass a longer task_timeout=."
+            ),
+            kind=FailureKind.TIMEOUT,
+        )
+    tail = worker.stderr.text()
+    return Failure(
+        WorkerLostError(
+            f"the worker {worker.name} died while it ran {call}: {ending_text(worker.exit_code)}."
+            + (f" Its last lines of stderr:\n{tail}" if tail else " Its stderr says nothing.")
+        ),
+        kind=FailureKind.LOST,
+    )
 
 
 def ending_text(exit_code: int | None) -> str:

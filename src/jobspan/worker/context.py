@@ -11,7 +11,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeAlias, TypeVar
 
 from jobspan.ambient import replace_current
-from jobspan.bridging import Crossing, begin
+from jobspan.bridging import begin
 from jobspan.calls import CallContext, Initializer
 from jobspan.worker.native_threads import limit_process, limit_thread
 
@@ -51,8 +51,7 @@ def _run_in(
     context: CallContext, function: Callable[..., R], args: tuple[Any, ...], worker: object
 ) -> R:
     _set(context)
-    crossing = begin(context.settings)
-    undo = None if context.thread_limit is None else limit_thread(context.thread_limit)
+    undo = _begin(context)
     try:
         if context.initializer is not None:
             _initialize(context.initializer, worker)
@@ -60,8 +59,26 @@ def _run_in(
     finally:
         if undo is not None:
             undo()
-        if crossing is not None:
-            crossing.end()
+
+
+def _begin(context: CallContext) -> Callable[[], None] | None:
+    """Let hold in this thread what no context variable is: other libraries' settings, OpenMP's.
+
+    Returns
+    -------
+    callable or None
+        What puts back what was before; None where nothing was changed.
+    """
+    crossing = begin(context.settings)
+    unlimit = None if context.thread_limit is None else limit_thread(context.thread_limit)
+    if crossing is None or unlimit is None:
+        return unlimit if crossing is None else crossing.end
+
+    def undo() -> None:
+        unlimit()
+        crossing.end()
+
+    return undo
 
 
 def _set(context: CallContext) -> None:
@@ -85,16 +102,13 @@ class Entrance:
         self._token = ""
         self._prepared = Context()
         self._initialized: dict[str, Variables] = {}
-        self._crossing: Crossing | None = None
         self._undo: Callable[[], None] | None = None
 
     def run(self, context: CallContext, function: Callable[..., R], *args: Any) -> R:
         """Call `function` while `context` holds."""
         if context.token != self._token:
             self.close()
-            self._crossing = begin(context.settings)
-            if context.thread_limit is not None:
-                self._undo = limit_thread(context.thread_limit)
+            self._undo = _begin(context)
             prepared = copy_context()
             prepared.run(self._prepare, context)
             self._prepared = prepared
@@ -107,9 +121,6 @@ class Entrance:
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
-        crossing, self._crossing = self._crossing, None
-        if crossing is not None:
-            crossing.end()
 
     def _prepare(self, context: CallContext) -> None:
         _set(context)

@@ -9,7 +9,7 @@ from jobspan.calls import Batch
 from jobspan.outcomes import Outcome
 from jobspan.plans import Capabilities, Plan
 
-__all__ = ["Backend", "Executor", "QueuesBatches", "SizesBatches"]
+__all__ = ["Backend", "Executor", "LocatesWorkers", "QueuesBatches", "SizesBatches"]
 
 
 @runtime_checkable
@@ -130,4 +130,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """End connections, stop what this backend started; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class LocatesWorkers(Protocol):
+    """What a backend may add that is `remote` and can tell when its workers are here all the same.
+
+    Where they may be elsewhere, a cache in a folder of this machine is warned of: they would not
+    see it.
+    """
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether it is known that all workers are here; asked when an executor is open."""
         ...

@@ -18,7 +18,8 @@ class Capabilities:
     shared_memory : bool
         Calls run in the caller's own memory: what they change, the caller sees.
     remote : bool
-        Workers may be on other machines.
+        Workers may be on other machines; where a backend can tell that they are not, it is a
+        `jobspan.executors.LocatesWorkers` as well.
     kills_calls : bool
         A running call can be stopped.
     in_caller : bool

@@ -15,6 +15,7 @@ distributed = pytest.importorskip("distributed")
 class TestDask(BackendConformance):
     backend = "dask"
     can_lose_workers = True
+    can_be_elsewhere = True
     options: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(scope="class", autouse=True)

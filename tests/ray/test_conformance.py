@@ -15,6 +15,7 @@ class TestRay(BackendConformance):
     backend = "ray"
     can_kill = True
     can_lose_workers = True
+    can_be_elsewhere = True
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

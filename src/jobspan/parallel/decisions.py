@@ -14,7 +14,7 @@ from jobspan.ambient import Settings, current
 from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
 from jobspan.errors import BackendError
-from jobspan.executors import Backend
+from jobspan.executors import Backend, LocatesWorkers
 from jobspan.logger import level_of_user
 from jobspan.parallel.arguments import (
     DEFAULT_PRE_DISPATCH,
@@ -35,6 +35,7 @@ __all__ = [
     "dice_of",
     "initializer_of",
     "jobs_of",
+    "may_be_elsewhere",
     "plan_of",
     "policy_of",
     "target_seconds",
@@ -136,6 +137,13 @@ def policy_of(
 def target_seconds(backend: Backend) -> float:
     """Return how long an automatic batch should run on a backend."""
     return REMOTE_TARGET_SECONDS if backend.capabilities.remote else LOCAL_TARGET_SECONDS
+
+
+def may_be_elsewhere(backend: Backend) -> bool:
+    """Whether calls of an open backend may run on machines that do not see this one's files."""
+    if not backend.capabilities.remote:
+        return False
+    return not (isinstance(backend, LocatesWorkers) and backend.on_this_machine)
 
 
 def initializer_of(values: Mapping[str, Any]) -> Initializer | None:

@@ -27,6 +27,7 @@ from jobspan.parallel.decisions import (
     context_of,
     initializer_of,
     jobs_of,
+    may_be_elsewhere,
     plan_of,
     policy_of,
     warn_of_timeout,
@@ -399,7 +400,7 @@ max_pending, propagate, report
         plan = plan_of(self._choice, n_jobs, follow=follow, batch_size=self.batch_size)
         context = context_of(self._choice, n_jobs, self._initializer)
         executor = self._workers.open(plan)
-        if self._remote and not getattr(self._backend, "on_this_machine", False):
+        if may_be_elsewhere(self._backend):
             check.cluster = self._backend.name
         self._print(
             f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."

@@ -42,6 +42,8 @@ class BackendConformance(Results, Generators, Failures, Contexts, Data, Telling,
         A running call can be stopped.
     can_lose_workers : bool
         Workers are processes of their own: one that dies is replaced.
+    can_be_elsewhere : bool
+        Workers may be on other machines, for all that the backend knows.
     sequential : bool
         Calls run one after the other in the caller's thread.
     """

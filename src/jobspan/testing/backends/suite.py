@@ -21,6 +21,7 @@ class BackendTests:
     can_share_memory: ClassVar[bool] = False
     can_kill: ClassVar[bool] = False
     can_lose_workers: ClassVar[bool] = False
+    can_be_elsewhere: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
 
     @pytest.fixture(autouse=True)

@@ -37,6 +37,15 @@ class Telling(BackendTests):
             assert parallel(delayed(cached)(i) for i in range(5)) == [0, 1, 4, 9, 16]
         assert (parallel.stats.calls, parallel.stats.recalled) == (5, 3)
 
+    def test_stored_in_a_folder(self, tmp_path: Path) -> None:
+        """A cache in a folder of this machine is warned of where workers may be on others, only."""
+        cached = Memory(tmp_path, verbose=0).cache(square)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert Parallel()(delayed(cached)(i) for i in range(3)) == [0, 1, 4]
+        told = [str(each.message) for each in caught if "not shared" in str(each.message)]
+        assert bool(told) is self.can_be_elsewhere
+
     @pytest.mark.parametrize("return_as", ["list", "generator"])
     def test_progress_events(self, return_as: Any) -> None:
         """``progress=`` tells a callable how far the call is, from the start to the end."""

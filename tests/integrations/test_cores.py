@@ -85,13 +85,17 @@ def test_all_levels_together(block: Any, tmp_path: Path) -> None:
         assert 1 <= most_at_once(tmp_path) <= max(2, cpu_count())
 
 
-def test_a_dask_cluster_in_this_process(in_this_process: Any, tmp_path: Path) -> None:
+def test_a_dask_cluster_in_this_process(
+    in_this_process: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     here = openmp_threads()
     threads = sum(in_this_process.nthreads().values())
     with jobspan.parallel_config("dask", client=in_this_process):
         assert 1 <= most_at_once(tmp_path) <= max(2, cpu_count())
         found = jobspan.Parallel()([jobspan.delayed(openmp_threads)()] * 4)
-    assert set(found) == {max(1, cpu_count() // threads)}
+        assert set(found) == {max(1, cpu_count() // threads)}
+        monkeypatch.setenv("JOBSPAN_MAX_CPU_COUNT", "1")  # from the next call on
+        assert set(jobspan.Parallel()([jobspan.delayed(openmp_threads)()] * 4)) == {1}
     # Other tasks of those threads have what they had.
     assert in_this_process.submit(openmp_threads).result() == here
 

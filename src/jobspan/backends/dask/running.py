@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jobspan.backends.dask.answers import Answer, pack
@@ -156,14 +157,14 @@ def _until(cancelled: Any, calls: Iterable[Call]) -> Iterable[Call]:
 def _run_in(context: CallContext, calls: Iterable[Call], size: int, identity: object) -> Ran:
     """Run calls in their context; an initializer that raises fails them all."""
     if context.thread_limit is None:
-        context = replace(context, thread_limit=_native_threads(identity))
+        context = replace(context, thread_limit=_native_threads(context.token, identity))
     try:
         return run_in(context, run_calls, calls, worker=identity)
     except Exception as error:  # noqa: BLE001 - it travels to the user
         return Ran([None] * size, dict.fromkeys(range(size), failure_of(error)), time.time(), 0.0)
 
 
-def _native_threads(worker: Any) -> int | None:
+def _native_threads(token: str, worker: Any) -> int | None:
     """Return how many threads OpenMP may start from a call; None where somebody has said it.
 
     A nanny says one, in the environment of its workers. Without one, in the caller's own process
@@ -173,7 +174,13 @@ def _native_threads(worker: Any) -> int | None:
         return None
     beside = getattr(type(worker), "_instances", None) or (worker,)
     threads: int = sum(each.state.nthreads for each in beside if each.status.name == "running")
-    return max(1, cpu_count() // max(1, threads))
+    return max(1, _cores(token) // max(1, threads))
+
+
+@lru_cache(maxsize=64)
+def _cores(_token: str) -> int:
+    """Return how many cores there are, looked up once for each context that comes here."""
+    return cpu_count()
 
 
 class _GivenUpError(BaseException):

@@ -8,7 +8,8 @@ import secrets
 import pytest
 
 from jobspan.codecs.arriving import Arriving
-from jobspan.codecs.entry import Header, pack, unpack
+from jobspan.codecs.entry import pack, unpack
+from jobspan.codecs.header import Header
 from jobspan.errors import EntryDamagedError
 
 PARTS = [

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from jobspan.codecs.compression import compress
-from jobspan.codecs.entry import MAGIC, Header, pack
+from jobspan.codecs.entry import pack
+from jobspan.codecs.header import MAGIC, Header
 from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 
@@ -133,7 +134,7 @@ def a_pickle_bomb_signed_with_a_foreign_key(target: Target) -> bytes:
 
 @attack
 def a_pickle_bomb_beside_a_stolen_signature(target: Target) -> bytes:
-    from jobspan.codecs.entry import read_header
+    from jobspan.codecs.header import read_header
 
     stolen = read_header(memoryview(target.honest))[0].signature
     header = Header(target.digest, "project.f", 1.0, 1.0, "pickle")
@@ -387,7 +388,7 @@ def _with_numbers(target: Target, lengths: list[int], sizes: list[int]) -> bytes
     """Return an entry whose table of lengths says what it wants, under a right digest."""
     from blake3 import blake3
 
-    from jobspan.codecs.entry import _FACTS, _PREFIX, VERSION
+    from jobspan.codecs.header import _FACTS, _PREFIX, VERSION
 
     facts = _FACTS.pack(bytes.fromhex(target.digest), bytes(32), bytes(32), 1.0, 1.0, b"json", b"")
     head = facts + struct.pack(f"<{2 * len(lengths)}Q", *lengths, *sizes)

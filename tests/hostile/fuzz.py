@@ -32,7 +32,8 @@ from jobspan.backends.processes.frames import (
 )
 from jobspan.backends.processes.messages import pack_result, unpack_result
 from jobspan.codecs.compression import compress
-from jobspan.codecs.entry import Header, pack, read_header, unpack
+from jobspan.codecs.entry import pack, unpack
+from jobspan.codecs.header import Header, read_header
 from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 from jobspan.errors import CodecError, EntryDamagedError, JobspanWarning
@@ -119,7 +120,7 @@ def mended(data):
     """Return an entry whose digests are right again, as far as it has them at all."""
     from blake3 import blake3
 
-    from jobspan.codecs.entry import _FACTS, _PREFIX
+    from jobspan.codecs.header import _FACTS, _PREFIX
 
     if len(data) < _PREFIX.size + _FACTS.size:
         return data

@@ -24,7 +24,8 @@ from victim import KEY, MODES, computed, make_memory, plant
 
 from jobspan import Memory
 from jobspan.calls import Recalled
-from jobspan.codecs.entry import Header, pack, read_header, unpack
+from jobspan.codecs.entry import pack, unpack
+from jobspan.codecs.header import Header, read_header
 from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError
 from jobspan.memory import CacheWarning

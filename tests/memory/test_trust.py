@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobspan import CacheWarning, MemorizedResult, Memory
 from jobspan.cli.start import run
-from jobspan.codecs.entry import Header, pack, unpack
+from jobspan.codecs.entry import pack, unpack
+from jobspan.codecs.header import Header
 from jobspan.codecs.signing import read_sign_key
 
 KEY = b"a key of more than sixteen bytes"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from blake3 import blake3
 
-from jobspan.codecs.entry import ALIGNMENT, Header, read_header
+from jobspan.codecs.entry import layout
+from jobspan.codecs.header import Header, read_header
 from jobspan.errors import EntryDamagedError
 
 __all__ = ["Arriving"]
@@ -63,11 +64,9 @@ class Arriving:
             header, position = read_header(data[:filled])
         except EntryDamagedError:
             return False
-        for number, length in enumerate(header.parts):
-            position += -position % ALIGNMENT
-            hasher = self._hashers[number > 0]
-            self._spans.append((position, position + length, hasher))
-            position += length
+        payload, buffers = self._hashers
+        spans, _ = layout(position, header.parts)
+        self._spans = [(*span, buffers if place else payload) for place, span in enumerate(spans)]
         self._spans.reverse()
         self._header = header
         return True

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jobspan.codecs.compression import check_room
+from jobspan.codecs.values import Part
 from jobspan.errors import CodecError, EntryDamagedError, MissingExtraError
 
 __all__ = ["ArrowCodec"]
-
-Part = bytes | bytearray | memoryview
 
 SLOT_BYTES = 8
 """What a value of a frame takes at least, also one of which the stream says nothing."""

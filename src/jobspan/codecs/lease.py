@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
-from jobspan.codecs.entry import Part
+from jobspan.codecs.values import Part
 
 __all__ = ["Lease"]
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobspan.codecs.arrow import ArrowCodec
+from jobspan.codecs.values import Part
 from jobspan.errors import CodecError
 
 __all__ = ["JsonCodec", "NpyCodec", "choose_safe"]
-
-Part = bytes | bytearray | memoryview
 
 
 class JsonCodec:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from jobspan.errors import CodecError
 from jobspan.registry import Registry
 
-__all__ = ["CODECS", "Codec", "PickleCodec", "register_codec"]
+__all__ = ["CODECS", "Codec", "Part", "PickleCodec", "register_codec"]
 
 LONGEST_NAME = 32
 """Bytes that an entry's header has for a codec's name."""
@@ -21,6 +21,7 @@ LONGEST_NAME = 32
 _METHODS = ("encode", "decode", "name", "safe")
 
 Part = bytes | bytearray | memoryview
+"""The payload of an entry, or one of its buffers."""
 
 
 class Codec(Protocol):

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobspan.codecs.compression import check_room, compress, decompress
-from jobspan.codecs.entry import Header, Part, pack
+from jobspan.codecs.entry import pack
+from jobspan.codecs.header import Header
 from jobspan.codecs.plain import choose_safe
 from jobspan.codecs.signing import Signer
-from jobspan.codecs.values import CODECS, Codec, PickleCodec
+from jobspan.codecs.values import CODECS, Codec, Part, PickleCodec
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError
 from jobspan.keys import CallKey
 

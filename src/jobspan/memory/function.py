@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from jobspan.calls import Missed, Recalled
-from jobspan.codecs.entry import Header
+from jobspan.codecs.header import Header
 from jobspan.errors import EntryDamagedError, JobspanError
 from jobspan.keys import CallKey, FunctionKeys, explain
 from jobspan.logger import Logger

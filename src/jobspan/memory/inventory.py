@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobspan.codecs.entry import Header, read_header, start_size, unpack
+from jobspan.codecs.entry import unpack
+from jobspan.codecs.header import Header, read_header, start_size
 from jobspan.codecs.lease import Lease
 from jobspan.codecs.signing import Signer
 from jobspan.errors import EntryDamagedError

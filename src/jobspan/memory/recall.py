@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobspan.codecs.arriving import Arriving
 from jobspan.codecs.compression import check_room
-from jobspan.codecs.entry import Header, check_start, read_header, start_size, unpack
+from jobspan.codecs.entry import check_start, unpack
+from jobspan.codecs.header import Header, read_header, start_size
 from jobspan.codecs.lease import Lease
 from jobspan.errors import CodecError, EntryDamagedError, EntryUntrustedError, StoreError
 from jobspan.keys import CallKey

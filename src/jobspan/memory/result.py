@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jobspan.codecs.entry import Header
+from jobspan.codecs.header import Header
 from jobspan.errors import EntryNotFoundError
 from jobspan.keys import CallKey
 from jobspan.logger import Logger

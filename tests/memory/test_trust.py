@@ -108,6 +108,11 @@ def test_a_damaged_entry_of_the_tier_is_read_from_the_bucket_again(moto_place, t
     with pytest.warns(CacheWarning, match="truncated"):
         assert power(2, 3) == 8
     assert file.read_bytes() == whole
+    file.write_bytes(whole[:-2])
+    with pytest.warns(CacheWarning, match="truncated") as warned:  # looked at, and then read
+        assert power.call_and_shelve(2, 3).get() == 8
+    assert len(warned) == 1
+    assert file.read_bytes() == whole
     assert memory.stats()["misses"] == 1
 
 

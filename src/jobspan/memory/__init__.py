@@ -3,7 +3,7 @@
 ::
 
     memory ─┬ function ─┬ single_flight ── claims
-            │           ├ recall ── format, naming, last_use ── codecs, store
+            │           ├ recall ── tier ── reading ── format, naming, last_use ── codecs, store
             │           └ result, expiry, telling
             ├ opening       what users pass, read and checked
             └ inventory     what a cache holds: eviction, verification, explanations

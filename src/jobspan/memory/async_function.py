@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim
 from jobspan.memory.function import MemorizedFunc
-from jobspan.memory.recall import Found
+from jobspan.memory.reading import Found
 from jobspan.memory.result import under_joblibs_names
 from jobspan.memory.single_flight import Step, Turn, turns
 

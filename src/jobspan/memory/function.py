@@ -17,7 +17,8 @@ from jobspan.memory.expiry import ValidFor
 from jobspan.memory.inventory import last_use, survey
 from jobspan.memory.naming import belongs_to_cache, entry_name, function_prefix
 from jobspan.memory.opening import open_cache, read_depends, read_ignore, read_verbose, read_version
-from jobspan.memory.recall import Cache, Found
+from jobspan.memory.reading import Found
+from jobspan.memory.recall import Cache
 from jobspan.memory.result import MemorizedResult, NotMemorizedResult, under_joblibs_names
 from jobspan.memory.single_flight import Flight, Turn, turns
 from jobspan.memory.telling import called, ended, loading, signature

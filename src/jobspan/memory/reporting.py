@@ -1,4 +1,4 @@
-"""What a cache says when it cannot do its work: once a cause, at the line that called it."""
+"""What a cache did in this process, in figures; what it could not do is told, once a cause."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 import threading
 import warnings
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 from jobspan.errors import JobspanWarning
 from jobspan.logger import level_of_user
 
-__all__ = ["CacheWarning", "report"]
+__all__ = ["CacheWarning", "Counts"]
 
 MOST_CAUSES = 10_000
 """Causes that are remembered; then all are forgotten, and each may be told once more."""
@@ -27,8 +28,32 @@ _reported: set[Hashable] = set()
 _lock = threading.Lock()
 
 
-def report(cause: Hashable, text: str) -> None:
-    """Warn, unless this process was told of that cause before."""
+@dataclass(slots=True)
+class Counts:
+    """What a cache has done in this process."""
+
+    hits: int = 0
+    misses: int = 0
+    seconds_saved: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    failures: int = 0
+
+    def failed(self, cause: Hashable, text: str) -> None:
+        """Count a failure; warn of it, unless this process was told of that cause before."""
+        self.failures += 1
+        _report(cause, text)
+
+    def store_failed(self, done: str, url: str, error: Exception) -> None:
+        """Count a store's failure to be read or written, and tell of it, whatever calls meet it."""
+        self.failed(
+            (url, type(error), getattr(error, "errno", None)),
+            f"the cache {url} cannot be {done}: {error}. Calls are computed and return "
+            "their results all the same",
+        )
+
+
+def _report(cause: Hashable, text: str) -> None:
     with _lock:
         if cause in _reported:
             return

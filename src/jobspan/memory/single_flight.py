@@ -19,7 +19,8 @@ from jobspan.codecs.lease import Lease
 from jobspan.keys import CallKey
 from jobspan.memory.claims import Claim, LeaseClaim, LockClaim, died_here, new_lease
 from jobspan.memory.naming import entry_name
-from jobspan.memory.recall import Cache, Found, Usable
+from jobspan.memory.reading import Found, Usable
+from jobspan.memory.recall import Cache
 from jobspan.store import NameLocks, ObjectStore, StoreClock
 
 __all__ = ["Flight", "Step", "Turn", "turns"]

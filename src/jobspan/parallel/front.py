@@ -37,7 +37,7 @@ from jobspan.parallel.progress import make_listener
 from jobspan.parallel.run import Run
 from jobspan.parallel.stats import ParallelStats
 from jobspan.parallel.tracking import Tracker
-from jobspan.parallel.verbosity import ProgressLines, write_line
+from jobspan.parallel.verbosity import ProgressLines
 from jobspan.parallel.workers import HeldWorkers
 from jobspan.scheduling.retrying import RetryPolicy
 
@@ -219,20 +219,8 @@ max_pending, propagate, report
 
     def print_progress(self) -> None:
         """Print the line of progress that is due; called after every batch."""
-        if self._lines is None:
-            return
-        line = self._lines.line(
-            batches=self.stats.batches,
-            completed=self.n_completed_tasks,
-            total=self._tracker.total,
-            elapsed=self._tracker.elapsed(),
-        )
-        if line is not None:
-            self._print(line)
-
-    def _print(self, message: str) -> None:
-        if self.verbose:
-            write_line(repr(self), self.verbose, message)
+        if self._lines is not None:
+            self._lines.write_due(self._tracker)
 
     # --- with blocks -----------------------------------------------------------------------
 
@@ -362,7 +350,7 @@ max_pending, propagate, report
         self._lines = None
         if self.verbose:
             ahead = 1 if n_jobs == 1 else read_pre_dispatch(self.pre_dispatch, n_jobs) or 0
-            self._lines = ProgressLines(self.verbose, self.n_tasks, ahead)
+            self._lines = ProgressLines(repr(self), self.verbose, self.n_tasks, ahead)
         overridden = type(self).print_progress is not Parallel.print_progress
         self._tracker = Tracker(
             ParallelStats(backend=backend.name, n_jobs=n_jobs),
@@ -402,7 +390,7 @@ max_pending, propagate, report
         executor = self._workers.open(plan)
         if may_be_elsewhere(self._backend):
             check.cluster = self._backend.name
-        self._print(
-            f"Using backend {type(self._backend).__name__} with {n_jobs} concurrent workers."
-        )
+        if self._lines is not None:
+            name = type(self._backend).__name__
+            self._lines.write(f"Using backend {name} with {n_jobs} concurrent workers.")
         return run.on_executor(iterable, check, context, executor, self._workers.numbers)

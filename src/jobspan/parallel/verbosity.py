@@ -6,22 +6,18 @@ import sys
 from math import floor, log10, sqrt
 
 from jobspan.logger import short_format_time
+from jobspan.parallel.tracking import Tracker
 
-__all__ = ["ProgressLines", "write_line"]
-
-
-def write_line(owner: str, verbose: int, message: str) -> None:
-    """Write one line where `verbose` sends it: to stderr, from 50 up to stdout."""
-    stream = sys.stderr if verbose < 50 else sys.stdout
-    stream.write(f"[{owner}]: {message}\n")
-    stream.flush()
+__all__ = ["ProgressLines"]
 
 
 class ProgressLines:
-    """Decides which lines are due, and says them.
+    """Decides which lines are due, and writes them: to stderr, from verbosity 50 up to stdout.
 
     Parameters
     ----------
+    owner : str
+        Whose lines they are, as they begin.
     verbose : int
         The verbosity; lines come the more often the larger it is, every one above 10.
     total : int or None
@@ -30,27 +26,27 @@ class ProgressLines:
         How many batches joblib would dispatch before the first result; then one for each that ends.
     """
 
-    def __init__(self, verbose: int, total: int | None, pre_dispatched: int) -> None:
+    def __init__(self, owner: str, verbose: int, total: int | None, pre_dispatched: int) -> None:
+        self._owner = owner
         self._verbose = verbose
         self._total = total
         self._pre_dispatched = pre_dispatched
 
-    def line(
-        self, *, batches: int, completed: int, total: int | None, elapsed: float
-    ) -> str | None:
-        """Return the line that is due now, or None.
+    def write(self, message: str) -> None:
+        """Write one line."""
+        stream = sys.stderr if self._verbose < 50 else sys.stdout
+        stream.write(f"[{self._owner}]: {message}\n")
+        stream.flush()
 
-        Parameters
-        ----------
-        batches : int
-            Batches completed so far.
-        completed : int
-            Calls completed so far.
-        total : int or None
-            How many calls there are, once the iterable has ended.
-        elapsed : float
-            Seconds since the start.
-        """
+    def write_due(self, tracker: Tracker) -> None:
+        """Write the line that is due when calls are as far as a tracker has counted, if one is."""
+        line = self._due(
+            tracker.stats.batches, tracker.stats.calls, tracker.total, tracker.elapsed()
+        )
+        if line is not None:
+            self.write(line)
+
+    def _due(self, batches: int, completed: int, total: int | None, elapsed: float) -> str | None:
         width = floor(log10(self._total)) + 1 if self._total else 3
         since = f"| elapsed: {short_format_time(elapsed)}"
         if total is not None and completed == total:

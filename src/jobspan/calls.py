@@ -29,7 +29,10 @@ __all__ = [
     "Missed",
     "Recallable",
     "Recalled",
+    "check_call",
+    "check_iterable",
     "delayed",
+    "in_short",
     "is_recallable",
 ]
 
@@ -74,6 +77,44 @@ def _captured(
     function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
 ) -> tuple[Callable[P, R], Any, Any]:
     return function, args, kwargs
+
+
+def check_iterable(calls: object, taker: str = "Parallel()") -> None:
+    """Refuse what no calls can be read from.
+
+    Parameters
+    ----------
+    calls : object
+        What the user passed.
+    taker : str
+        What it was passed to, as the user writes it.
+    """
+    match calls:
+        case (function, tuple(), dict()) if isinstance(calls, tuple) and callable(function):
+            raise TypeError(
+                f"{in_short(calls)} is one call; pass an iterable of them, as in "
+                f"{taker}([delayed(f)(x)])"
+            )
+    if not hasattr(calls, "__iter__") and not hasattr(calls, "__getitem__"):
+        raise TypeError(
+            f"{type(calls).__name__} {in_short(calls)} is not iterable; pass calls, as in "
+            f"{taker}(delayed(f)(x) for x in xs)"
+        )
+
+
+def check_call(call: object, index: int, taker: str = "Parallel()") -> None:
+    """Refuse what is no call, among calls that were passed to `taker`."""
+    if type(call) is not tuple or len(call) != 3:
+        raise TypeError(
+            f"call {index} is {type(call).__name__} {in_short(call)}, not a call; write "
+            f"delayed(function)(arguments) for each, as in {taker}(delayed(f)(x) for x in xs)"
+        )
+
+
+def in_short(value: object) -> str:
+    """Return a value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _new_token() -> str:

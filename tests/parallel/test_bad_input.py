@@ -25,6 +25,7 @@ from jobspan.errors import (
     StoreLocationError,
     UnknownBackendError,
 )
+from jobspan.memory import MemorizedFunc, MemorizedResult
 
 
 def unused_port() -> int:
@@ -142,6 +143,7 @@ def test_locations(tmp_path: Path) -> None:
         ({"single_flight": "no"}, "single_flight='no': pass True or False"),
         ({"backend_options": 3}, "backend_options is a int; pass a dict"),
         ({"local_tier": 3}, "local_tier=3: pass the path of a folder"),
+        ({"backend": ["s3"]}, r"backend \['s3'\]; register it with register_store_backend"),
     ],
 )
 def test_arguments_of_a_memory(tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
@@ -154,6 +156,7 @@ def test_arguments_of_a_memory(tmp_path: Path, arguments: dict[str, Any], says: 
     [
         ({"ignore": "base"}, "ignore='base': pass the names of arguments in a list"),
         ({"ignore": 3}, "ignore=3: pass the names of arguments in a list"),
+        ({"ignore": [["base"]]}, r"ignore=\[\['base'\]\]: pass the names of arguments in a list"),
         ({"depends": "table.csv"}, r"depends='table.csv': pass .* in a list: \['table.csv'\]"),
         ({"depends": Path("table.csv")}, r"depends=.*: pass what results depend on in a list"),
         ({"version": object()}, "version=<object .*>: pass text or a number"),
@@ -164,6 +167,45 @@ def test_arguments_of_cache(tmp_path: Path, arguments: dict[str, Any], says: str
     """Text is no list of its letters: it would be taken for one without a word."""
     with pytest.raises((TypeError, ValueError), match=says):
         Memory(tmp_path, verbose=0).cache(pow, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("calls", "says"),
+    [
+        (3, r"int 3 is not iterable; pass calls, as in memory\.prefetch\(delayed\(f\)\(x\) for x"),
+        (None, "NoneType None is not iterable; pass calls"),
+        (delayed(pow)(2, 3), r"is one call; pass .* memory\.prefetch\(\[delayed\(f\)\(x\)\]\)"),
+        ([delayed(abs)(-1), 3], "call 1 is int 3, not a call; write delayed"),
+        ([abs], "call 0 is builtin_function_or_method .*, not a call"),
+        ([(abs, 1)], "call 0 is tuple .*, not a call"),
+        ([(3, (), {})], r"cache\(3\): int is not callable; pass a function"),
+    ],
+)
+def test_what_cannot_be_prefetched(tmp_path: Path, calls: Any, says: str) -> None:
+    for memory in (Memory(tmp_path, verbose=0), Memory(None)):
+        with pytest.raises(TypeError, match=says):
+            memory.prefetch(calls)
+        assert memory.prefetch([delayed(abs)(-1)]) == 0
+
+
+def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
+    for memory in (Memory(tmp_path, verbose=0), Memory(None)):
+        for wrong in (3, None):
+            with pytest.raises(TypeError, match=f"cache\\({wrong}\\): .* is not callable; pass a"):
+                memory.eval(wrong)
+
+
+@pytest.mark.parametrize("call_id", [3, None, ("f",), ("f", 3), (3, "0" * 64), ("f", "0")])
+def test_what_names_no_result(tmp_path: Path, call_id: Any) -> None:
+    with pytest.raises(ValueError, match=r"call_id=.*: pass the function's name and the key's"):
+        MemorizedResult(tmp_path, call_id)
+
+
+def test_a_cached_function_made_by_hand(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expires='soon': pass a number of seconds"):
+        MemorizedFunc(abs, tmp_path, expires="soon")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="cache_validation_callback needs to be callable"):
+        MemorizedFunc(abs, tmp_path, cache_validation_callback=3)  # type: ignore[arg-type]
 
 
 def test_misspelt_arguments() -> None:

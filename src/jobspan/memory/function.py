@@ -16,7 +16,15 @@ from jobspan.memory.claims import Claim
 from jobspan.memory.expiry import ValidFor
 from jobspan.memory.inventory import last_use, survey
 from jobspan.memory.naming import belongs_to_cache, entry_name, function_prefix
-from jobspan.memory.opening import open_cache, read_depends, read_ignore, read_verbose, read_version
+from jobspan.memory.opening import (
+    open_cache,
+    read_depends,
+    read_expires,
+    read_ignore,
+    read_validation,
+    read_verbose,
+    read_version,
+)
 from jobspan.memory.reading import Found
 from jobspan.memory.recall import Cache
 from jobspan.memory.result import MemorizedResult, NotMemorizedResult, under_joblibs_names
@@ -95,8 +103,8 @@ class MemorizedFunc(Logger, Generic[P, R]):
         self.timestamp = time.time() if timestamp is None else timestamp
         self.version = read_version(version)
         self.depends = read_depends(depends)
-        self.cache_validation_callback = cache_validation_callback
-        self.expires = expires
+        self.cache_validation_callback = read_validation(cache_validation_callback)
+        self.expires = read_expires(expires)
         self.flight = flight
         self._verbose = read_verbose(verbose)
         self._keys = FunctionKeys(func, self.ignore, version, self.depends)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from jobspan.calls import Recalled, is_recallable
+from jobspan.calls import Recalled, check_call, check_iterable, is_recallable
 from jobspan.codecs.values import Codec
 from jobspan.logger import Logger
 from jobspan.memory.async_function import AsyncMemorizedFunc
@@ -26,6 +26,7 @@ from jobspan.memory.opening import (
     read_flight,
     read_items,
     read_mmap_mode,
+    read_validation,
     read_verbose,
 )
 from jobspan.memory.pass_through import AsyncNotMemorizedFunc, NotMemorizedFunc
@@ -209,17 +210,13 @@ class Memory(Logger):
         MemorizedFunc
             Called like the function; see its methods.
         """
-        if cache_validation_callback is not None and not callable(cache_validation_callback):
-            raise ValueError(
-                f"cache_validation_callback needs to be callable. Got {cache_validation_callback}."
-            )
         settings: dict[str, Any] = {
             "backend": self.backend,
             "ignore": ignore,
             "compress": self.compress,
             "verbose": self._verbose if verbose is None else verbose,
             "timestamp": self.timestamp,
-            "cache_validation_callback": cache_validation_callback,
+            "cache_validation_callback": read_validation(cache_validation_callback),
             "version": version,
             "depends": depends,
             "expires": read_expires(expires),
@@ -242,9 +239,7 @@ class Memory(Logger):
 
     def eval(self, func: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Call a function through the cache."""
-        if self._cache is None:
-            return func(*args, **kwargs)
-        result: R = self.cache(func)(*args, **kwargs)
+        result: R = self.cache(_plain(func))(*args, **kwargs)
         return result
 
     def clear(self, warn: bool = True) -> None:
@@ -336,14 +331,19 @@ class Memory(Logger):
         calls : iterable of delayed calls
             Of plain functions, or of functions cached by this memory.
         """
+        check_iterable(calls, "memory.prefetch")
         waiting: dict[int, tuple[Any, list[tuple[Any, Any]]]] = {}
-        for function, args, kwargs in calls:
+        for index, call in enumerate(calls):
+            check_call(call, index, "memory.prefetch")
+            function, args, kwargs = call
             if id(function) not in waiting:
                 cached = function if is_recallable(function) else self.cache(function)
                 waiting[id(function)] = (cached, [])
             waiting[id(function)][1].append((args, kwargs))
         found = 0
         for cached, arguments in waiting.values():
+            if not is_recallable(cached):
+                continue  # there is no store
             for first in range(0, len(arguments), PREFETCHED_AT_ONCE):
                 answers = cached.recall_many(arguments[first : first + PREFETCHED_AT_ONCE])
                 found += sum(isinstance(answer, Recalled) for answer in answers)
@@ -371,7 +371,8 @@ def _plain(function: Any) -> Any:
     elif isinstance(function, Bound):
         function = function.__jobspan_function__
     if not callable(function):
-        raise TypeError(f"cache({function!r}): {type(function).__name__} is not callable")
+        kind = type(function).__name__
+        raise TypeError(f"cache({function!r}): {kind} is not callable; pass a function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
             f"{function.__qualname__} is a generator function, and a generator cannot be stored; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from numbers import Integral, Real
@@ -30,6 +30,7 @@ __all__ = [
     "read_flight",
     "read_ignore",
     "read_items",
+    "read_validation",
     "read_verbose",
     "read_version",
 ]
@@ -172,9 +173,11 @@ def read_verbose(value: Any) -> int:
 
 def read_ignore(value: Any) -> list[str]:
     """Return the names of arguments to leave out of keys."""
-    if isinstance(value, str) or not isinstance(value, Iterable | None):
-        raise ValueError(f"ignore={value!r}: pass the names of arguments in a list, such as ['x']")
-    return list(value or ())
+    if isinstance(value, Iterable | None) and not isinstance(value, str):
+        names = list(value or ())
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise ValueError(f"ignore={value!r}: pass the names of arguments in a list, such as ['x']")
 
 
 def read_depends(value: Any) -> tuple[Any, ...]:
@@ -189,6 +192,13 @@ def read_version(value: Any) -> str | int | None:
     if value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"version={value!r}: pass text or a number, such as '2024-06'")
     return cast("str | int | None", value)
+
+
+def read_validation(value: Any) -> Callable[[Mapping[str, Any]], bool] | None:
+    """Return what says of an entry whether it is still good."""
+    if value is not None and not callable(value):
+        raise ValueError(f"cache_validation_callback needs to be callable. Got {value}.")
+    return cast("Callable[[Mapping[str, Any]], bool] | None", value)
 
 
 def read_expires(expires: Any) -> float | None:

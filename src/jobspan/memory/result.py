@@ -59,14 +59,15 @@ class MemorizedResult(Logger):
             location = open_cache(location, backend=backend, mmap_mode=mmap_mode)
         if location is None:
             raise ValueError("location=None: pass where the result is stored")
-        function, digest = call_id
-        if not is_digest(digest):
-            raise ValueError(
-                f"call_id={call_id!r}: pass the function's name and the key's digest, 64 "
-                "hexadecimal digits, such as `func_id` and `args_id` of another result"
-            )
+        match call_id:
+            case (str(function), str(digest)) if is_digest(digest):
+                self._key = CallKey(digest, function, ({}, ()))
+            case _:
+                raise ValueError(
+                    f"call_id={call_id!r}: pass the function's name and the key's digest, 64 "
+                    "hexadecimal digits, such as `func_id` and `args_id` of another result"
+                )
         self._cache: Cache = location
-        self._key = CallKey(digest, function, ({}, ()))
         self.mmap_mode = mmap_mode
         self.verbose = verbose
         self.timestamp = timestamp

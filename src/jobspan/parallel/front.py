@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jobspan.ambient import Default
+from jobspan.calls import check_iterable
 from jobspan.executors import Backend
 from jobspan.logger import Logger
 from jobspan.parallel.arguments import (
@@ -32,7 +33,7 @@ from jobspan.parallel.decisions import (
     policy_of,
     warn_of_timeout,
 )
-from jobspan.parallel.intake import CallChecker, MappedCalls, check_iterable
+from jobspan.parallel.intake import CallChecker, MappedCalls
 from jobspan.parallel.progress import make_listener
 from jobspan.parallel.run import Run
 from jobspan.parallel.stats import ParallelStats

@@ -8,26 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from jobspan.calls import Call, is_recallable
+from jobspan.calls import Call, check_call, in_short, is_recallable
 from jobspan.errors import JobspanWarning
 from jobspan.logger import level_of_user
 
-__all__ = ["CallChecker", "MappedCalls", "check_iterable"]
-
-
-def check_iterable(calls: object) -> None:
-    """Refuse what no calls can be read from."""
-    match calls:
-        case (function, tuple(), dict()) if isinstance(calls, tuple) and callable(function):
-            raise TypeError(
-                f"{_short(calls)} is one call; pass an iterable of them, as in "
-                "Parallel()([delayed(f)(x)])"
-            )
-    if not hasattr(calls, "__iter__") and not hasattr(calls, "__getitem__"):
-        raise TypeError(
-            f"{type(calls).__name__} {_short(calls)} is not iterable; pass calls, as in "
-            "Parallel()(delayed(f)(x) for x in xs)"
-        )
+__all__ = ["CallChecker", "MappedCalls"]
 
 
 class MappedCalls:
@@ -52,7 +37,7 @@ class MappedCalls:
             if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
                 raise TypeError(
                     f"argument {place} of Parallel.map after the function is "
-                    f"{type(iterable).__name__} {_short(iterable)}, not an iterable"
+                    f"{type(iterable).__name__} {in_short(iterable)}, not an iterable"
                 )
         self._function = function
         self._iterables = iterables
@@ -123,12 +108,7 @@ class CallChecker:
     @staticmethod
     def _refuse(calls: list[Any], first: int) -> None:
         for offset, call in enumerate(calls):
-            if type(call) is not tuple or len(call) != 3:
-                raise TypeError(
-                    f"call {first + offset} is {type(call).__name__} {_short(call)}, not a "
-                    "call; write delayed(function)(arguments) for each, as in "
-                    "Parallel()(delayed(f)(x) for x in xs)"
-                )
+            check_call(call, first + offset)
 
     def _replaced(self, function: Any) -> Any:
         if function is not self._last:
@@ -171,8 +151,8 @@ _warned_of: set[str] = set()
 
 def _check_function(function: object) -> None:
     if not callable(function):
-        raise TypeError(f"delayed({_short(function)}): {type(function).__name__} is not callable")
-    name = getattr(function, "__qualname__", None) or _short(function)
+        raise TypeError(f"delayed({in_short(function)}): {type(function).__name__} is not callable")
+    name = getattr(function, "__qualname__", None) or in_short(function)
     runs: Any = function
     while isinstance(runs, partial):
         runs = runs.func
@@ -188,8 +168,3 @@ def _check_function(function: object) -> None:
             f"{name} is a generator function, and a generator cannot travel back from a worker; "
             f"return a list: define a function that returns list({name}(...))"
         )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

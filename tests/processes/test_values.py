@@ -298,3 +298,18 @@ def test_a_folder_put_on_the_path_between_calls_is_known_to_workers_that_wait(
     import found_later
 
     assert Parallel(n_jobs=2)(delayed(found_later.double)(x) for x in range(4)) == [0, 2, 4, 6]
+
+
+def test_what_comes_with_calls_is_found_in_a_folder_put_on_the_path_since(tmp_path, monkeypatch):
+    """The initializer, its arguments, and what context variables hold."""
+    assert Parallel(n_jobs=2)([delayed(abs)(-1)] * 4) == [1] * 4
+    (tmp_path / "found_with_calls.py").write_text(
+        "class Unit:\n    size = 0\n\ndef set_size(unit, size):\n    unit.size = size\n"
+        "\ndef size_of(unit):\n    return unit().size\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import found_with_calls as found
+
+    set_up = {"initializer": found.set_size, "initargs": (found.Unit, 7)}
+    sizes = Parallel(n_jobs=2, **set_up)(delayed(found.size_of)(found.Unit) for _ in range(4))
+    assert sizes == [7] * 4

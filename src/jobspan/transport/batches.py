@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import repeat
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from jobspan.transport.pickling import (
     travelling_by_value,
 )
 from jobspan.transport.protocol import Bytes, Encoded, EncodedBatch, Fetch, Share
+from jobspan.worker.context import find_imports
 from jobspan.worker.run import Ran
 
 __all__ = [
@@ -115,7 +117,7 @@ class BatchEncoder:
         with travelling_by_value(self._by_value()) if self._by_value else nullcontext():
             if batch.context.token != self._token:
                 self._functions.clear()
-                self._context = encode(batch.context)
+                self._context = _encode_context(batch.context)
                 self._token = batch.context.token
             needed: dict[str, Encoded] = {}
             calls = batch.calls
@@ -175,21 +177,27 @@ class BatchEncoder:
         return known[1]
 
 
+def _encode_context(context: CallContext) -> Encoded:
+    """Encode a context; where its worker finds what it names in modules stands in front of it."""
+    return Encoded(pickle.dumps((context.import_path, encode(context).payload), protocol=5))
+
+
+def _decode_context(encoded: Encoded) -> CallContext:
+    import_path, payload = decode(encoded)
+    find_imports(import_path)
+    context: CallContext = decode(Encoded(payload))
+    return context
+
+
 class BatchDecoder:
     """Decodes batches in a worker, which keeps the functions and contexts it has seen.
-
-    Parameters
-    ----------
-    prepare : callable or None
-        Called with each context that is learnt, before the functions that come with it are.
 
     Notes
     -----
     Threads and processes: safe to use from several threads of one worker.
     """
 
-    def __init__(self, prepare: Callable[[CallContext], None] | None = None) -> None:
-        self._prepare = prepare
+    def __init__(self) -> None:
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._contexts: OrderedDict[str, CallContext] = OrderedDict()
         self._unlearnt: OrderedDict[str, str] = OrderedDict()
@@ -207,23 +215,17 @@ class BatchDecoder:
             If one of them cannot be unpickled. Batches that need it fail for the same reason.
         """
         if encoded.token not in self._contexts and encoded.context.payload:
-            self._learn(self._contexts, encoded.token, encoded.context, fetch, "context")
-            if self._prepare is not None:
-                self._prepare(self._contexts[encoded.token])
+            read = partial(_decode_context, encoded.context)
+            self._learn(self._contexts, encoded.token, read, "context")
         for digest, function in encoded.functions.items():
             if digest not in self._functions:
-                self._learn(self._functions, digest, function, fetch, "function")
+                self._learn(self._functions, digest, partial(decode, function, fetch), "function")
 
     def _learn(
-        self,
-        kept: OrderedDict[str, Any],
-        name: str,
-        encoded: Encoded,
-        fetch: Fetch | None,
-        what: str,
+        self, kept: OrderedDict[str, Any], name: str, read: Callable[[], Any], what: str
     ) -> None:
         try:
-            self._keep(kept, name, decode(encoded, fetch))
+            self._keep(kept, name, read())
         except Exception as error:
             problem = f"the {what} cannot be unpickled in a worker: {_told(error)}"
             self._keep(self._unlearnt, name, problem)

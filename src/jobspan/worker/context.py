@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeAlias, TypeVar
 
@@ -206,10 +206,10 @@ def prepare_process(context: CallContext) -> None:
             logging.root.setLevel(context.log_level)
 
 
-def find_imports(context: CallContext) -> None:
-    """Let what comes with a context be imported from where the caller imports it."""
-    if context.import_path is not None:
-        sys.path[:] = context.import_path
+def find_imports(path: Sequence[str] | None) -> None:
+    """Let what comes from a caller be imported from where the caller imports it."""
+    if path is not None:
+        sys.path[:] = path
 
 
 def _directory() -> str | None:

@@ -22,7 +22,7 @@ from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.transport.batches import UNDECODED, BatchDecoder, encode_ran
 from jobspan.transport.shared_memory import SegmentReceiver, SegmentReference, SegmentSender
-from jobspan.worker.context import Entrance, find_imports, prepare_process
+from jobspan.worker.context import Entrance, prepare_process
 from jobspan.worker.native_threads import THREAD_VARIABLES
 from jobspan.worker.run import Ran, failure_of, run_calls
 
@@ -84,7 +84,7 @@ class _Worker:
         self._frames: deque[Frame] = deque()
         self._environment: dict[str, str] = {}
         self._terms = Terms("r", None, None, 0, 1, False, False)
-        self._decoder = BatchDecoder(find_imports)
+        self._decoder = BatchDecoder()
         self._entrance = Entrance()
         self._forgot = False
         self._arguments = {"r": SegmentReceiver("r")}

@@ -52,6 +52,8 @@ class Settings:
         Whether other libraries that have a bridge, such as joblib, run their calls there too.
     cores : int or None
         How many cores are for the call that runs here and what it calls; None: all there are.
+    waiting : frozenset of str
+        The modules whose import waits for the call that runs here.
     """
 
     backend: Any = None
@@ -59,6 +61,7 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict)
     bridge: bool = True
     cores: int | None = None
+    waiting: frozenset[str] = frozenset()
 
 
 _settings: ContextVar[Settings] = ContextVar("jobspan_settings")

@@ -544,6 +544,42 @@ def test_a_module_that_runs_calls_when_it_is_imported(tmp_path, backend):
     assert (done.stdout, done.stderr) == ("imported\n[0, 2, 4, 6]\n", "")
 
 
+CALLS = """
+from jobspan import Parallel, delayed
+
+def run():
+    return Parallel(n_jobs=2, backend={backend})(delayed(work)(x) for x in range(3))
+"""
+
+
+@pytest.mark.parametrize("backend", ["None", "'processes'"])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_module_that_runs_calls_of_one_that_imports_it_back(tmp_path, backend, place):
+    """Its workers import neither."""
+    parts = ["import outer", f"{CALLS.format(backend=backend)}\ndef work(x):\n    return x + 1"]
+    lines = parts if place == "first" else parts[::-1]
+    (tmp_path / "inner.py").write_text("\n".join(lines))
+    (tmp_path / "outer.py").write_text("print('imported')\nimport inner\nfound = inner.run()")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run_script("import outer; print(outer.found)", env=env)
+    assert (done.stdout, done.stderr) == ("imported\n[1, 2, 3]\n", "")
+
+
+@pytest.mark.parametrize("backend", ["None", "'processes'"])
+def test_calls_that_import_the_module_whose_import_makes_them(tmp_path, backend):
+    """They made the same calls, on threads that waited for each other or on ever more processes."""
+    (tmp_path / "inner.py").write_text(
+        f"{CALLS.format(backend=backend)}\ndef work(x):\n    import outer\n    return x + 1"
+    )
+    (tmp_path / "outer.py").write_text("print('imported')\nimport inner\nfound = inner.run()")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    begin = time.monotonic()
+    done = run_script("import outer", env=env)
+    assert time.monotonic() - begin < 20
+    assert done.stdout.count("imported") <= 3  # here, and at most once a worker
+    assert "BackendError: outer runs Parallel calls while it is imported" in done.stderr
+
+
 def test_an_error_that_ends_in_a_cycle_is_collected_in_silence():
     """Its traceback holds what was encoded. ``-X dev`` tells what Python 3.13 always does."""
     script = """if True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from jobspan.calls import CallContext, Initializer
 from jobspan.cores import cpu_count
 from jobspan.errors import BackendError
 from jobspan.executors import Backend, LocatesWorkers
+from jobspan.importing import modules_being_imported
 from jobspan.logger import level_of_user
 from jobspan.parallel.arguments import (
     DEFAULT_PRE_DISPATCH,
@@ -157,11 +158,18 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
     capabilities = choice.backend.capabilities
     values = choice.values
     here = current()
+    importing = modules_being_imported()
+    _refuse_to_import_again(importing, here.waiting)
     handed_on = {name: value for name, value in here.values.items() if name not in ONE_CALL_ONLY}
     settings = choice.backend.nested(
         Settings(backend=here.backend, level=choice.level, values=handed_on)
     )
-    settings = replace(settings, bridge=here.bridge, cores=_cores_a_call(choice, n_jobs, settings))
+    settings = replace(
+        settings,
+        bridge=here.bridge,
+        cores=_cores_a_call(choice, n_jobs, settings),
+        waiting=here.waiting.union(importing),
+    )
     here_and_now = copy_context()
     variables = tuple(
         (variable, variable.get())
@@ -188,6 +196,17 @@ def context_of(choice: Choice, n_jobs: int, initializer: Initializer | None) -> 
         thread_limit=limit,
         initializer=initializer,
     )
+
+
+def _refuse_to_import_again(importing: Iterable[str], waiting: frozenset[str]) -> None:
+    """Refuse calls of an import here that came from the same import elsewhere, which waits."""
+    for name in importing:
+        if name in waiting:
+            raise BackendError(
+                f"{name} runs Parallel calls while it is imported, and those import {name} in "
+                "their workers, which would run them again, without an end. Run them in a "
+                f"function that is called after the import, or have them import nothing of {name}"
+            )
 
 
 def _cores_a_call(choice: Choice, n_jobs: int, nested: Settings) -> int | None:

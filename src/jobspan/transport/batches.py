@@ -192,12 +192,18 @@ def _decode_context(encoded: Encoded) -> CallContext:
 class BatchDecoder:
     """Decodes batches in a worker, which keeps the functions and contexts it has seen.
 
+    Parameters
+    ----------
+    prepare : callable or None
+        Called with each context that is learnt, before the functions that come with it are.
+
     Notes
     -----
     Threads and processes: safe to use from several threads of one worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[CallContext], None] | None = None) -> None:
+        self._prepare = prepare
         self._functions: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self._contexts: OrderedDict[str, CallContext] = OrderedDict()
         self._unlearnt: OrderedDict[str, str] = OrderedDict()
@@ -217,6 +223,8 @@ class BatchDecoder:
         if encoded.token not in self._contexts and encoded.context.payload:
             read = partial(_decode_context, encoded.context)
             self._learn(self._contexts, encoded.token, read, "context")
+            if self._prepare is not None:
+                self._prepare(self._contexts[encoded.token])
         for digest, function in encoded.functions.items():
             if digest not in self._functions:
                 self._learn(self._functions, digest, partial(decode, function, fetch), "function")

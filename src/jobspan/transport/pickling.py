@@ -16,7 +16,6 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from types import (
     BuiltinFunctionType,
     CodeType,
-    FrameType,
     FunctionType,
     MethodType,
     ModuleType,
@@ -26,6 +25,7 @@ from typing import Any
 import cloudpickle
 
 from jobspan.errors import TransportError
+from jobspan.importing import modules_being_imported
 from jobspan.installed import is_installed
 from jobspan.transport.protocol import Encoded, Fetch, Reference, Share
 
@@ -228,21 +228,16 @@ def _users_modules(names: tuple[str, ...]) -> list[ModuleType]:
 def modules_not_to_import() -> list[ModuleType]:
     """Return the modules that a worker on this machine cannot import, or must not.
 
-    It would make the same calls on workers of its own, for ever, if it imported a module whose
-    import has called us; and what multiprocessing calls the script in its children is none.
+    It would make the same calls on workers of its own, if it imported a module whose import has
+    called us, or one that imports that in turn, as any of the user's may; and what multiprocessing
+    calls the script in its children is none.
     """
-    found: dict[str, ModuleType] = {}
+    found = modules_being_imported()
+    if found:
+        found |= {module.__name__: module for module in modules_by_value()}
     script = sys.modules.get("__mp_main__")
     if script is not None and script.__name__ == "__mp_main__":  # else it is __main__ here
         found["__mp_main__"] = script
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "<module>":
-            name = frame.f_globals.get("__name__")
-            module = sys.modules.get(name) if isinstance(name, str) else None
-            if module is not None and name != "__main__" and vars(module) is frame.f_globals:
-                found[module.__name__] = module
-        frame = frame.f_back
     return list(found.values())
 
 

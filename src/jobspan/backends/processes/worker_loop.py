@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from jobspan.ambient import replace_current
 from jobspan.backends.processes.cell import Cell, Stage
 from jobspan.backends.processes.frames import Buffer, Frame, FrameKind, FrameReader, FrameWriter
 from jobspan.backends.processes.messages import Terms, pack_result, unpack_batch
-from jobspan.calls import Call
+from jobspan.calls import Call, CallContext
 from jobspan.descriptors import Descriptor
 from jobspan.errors import TransportError
 from jobspan.transport.batches import UNDECODED, BatchDecoder, encode_ran
@@ -59,6 +60,11 @@ def run_worker(batches: int, results: int, rights: int, cell_descriptor: int) ->
     return 0
 
 
+def _settle(context: CallContext) -> None:
+    """Let the settings of a context hold while what comes with it is imported, too."""
+    replace_current(context.settings)
+
+
 class _Worker:
     """Runs batches from a pipe.
 
@@ -84,7 +90,7 @@ class _Worker:
         self._frames: deque[Frame] = deque()
         self._environment: dict[str, str] = {}
         self._terms = Terms("r", None, None, 0, 1, False, False)
-        self._decoder = BatchDecoder()
+        self._decoder = BatchDecoder(_settle)
         self._entrance = Entrance()
         self._forgot = False
         self._arguments = {"r": SegmentReceiver("r")}

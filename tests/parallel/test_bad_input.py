@@ -221,6 +221,20 @@ def test_misspelt_arguments() -> None:
         Parallel(batchsize=2)
 
 
+def test_every_argument_is_meant_where_it_is_taken_and_nowhere_else() -> None:
+    with parallel_config("threads", n_jobs=1):
+        for name in inspect.signature(Parallel).parameters:
+            if name != "backend_kwargs":
+                with pytest.raises(TypeError, match=rf"Did you mean {name}=\?"):
+                    Parallel(**{f"{name}x": 1})
+    for name in inspect.signature(parallel_config).parameters:
+        if name != "backend_params":
+            with pytest.raises(ValueError, match=rf"Did you mean {name}=\?"):
+                parallel_config(**{f"{name}x": 1})
+    with pytest.raises(ValueError, match=r"Got batchsize=2: pass backend= as well"):
+        parallel_config(batchsize=2)
+
+
 def test_a_missing_bucket(moto_server: Any) -> None:
     with pytest.raises(OSError, match="no-such-bucket") as caught:
         Memory("s3://no-such-bucket/prefix", storage_options=moto_server.storage_options)

@@ -67,6 +67,7 @@ def choose(
     backend: Any,
     arguments: Mapping[str, Any],
     options: dict[str, Any],
+    taker: Any = None,
 ) -> Choice:
     """Choose the backend for a ``Parallel`` call.
 
@@ -78,6 +79,8 @@ def choose(
         The arguments that a context may give as well, with `Default` where not given.
     options : dict
         Further options for the backend.
+    taker : callable
+        What took them: a misspelt one may have been meant for an argument of its own.
     """
     settings = current()
     values = resolve(arguments, settings)
@@ -87,7 +90,7 @@ def choose(
     call_options: Mapping[str, Any] = {}
     sharing = values["require"] == "sharedmem"
     if explicit:
-        chosen, owned = _make(backend, options)
+        chosen, owned = _make(backend, options, taker)
         if sharing and not chosen.capabilities.shared_memory:
             raise ValueError(
                 f"Backend {chosen.name} does not support shared memory; pass backend='threads', "
@@ -96,9 +99,9 @@ def choose(
     elif options:
         spec = settings.backend if settings.backend is not None else default_backend_name()
         if isinstance(spec, str):
-            chosen, owned = _make(spec, options)
+            chosen, owned = _make(spec, options, taker)
         else:
-            chosen, call_options = spec, _options_of_a_call(spec, options)
+            chosen, call_options = spec, _options_of_a_call(spec, options, taker)
     else:
         chosen = _ambient(settings, values)
     n_jobs = values["n_jobs"]
@@ -120,20 +123,22 @@ def choose(
     )
 
 
-def _make(spec: Any, options: dict[str, Any]) -> tuple[Backend, bool]:
+def _make(spec: Any, options: dict[str, Any], taker: Any) -> tuple[Backend, bool]:
     if isinstance(spec, str) and not options:
         return shared_backend(spec), False
-    with refusing_options(options):
+    with refusing_options(options, taker):
         made = make_backend(spec, options)
     return made, made is not spec
 
 
-def _options_of_a_call(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+def _options_of_a_call(backend: Backend, options: dict[str, Any], taker: Any) -> dict[str, Any]:
     """Return the options if the context's backend takes them for a single call."""
     taken = getattr(backend, "call_options", ())
     unknown = sorted(options.keys() - set(taken))
     if unknown:
-        advice = meant_by(unknown) or "; pass it to parallel_config, together with the backend"
+        advice = (
+            meant_by(unknown, taker) or "; pass it to parallel_config, together with the backend"
+        )
         raise TypeError(
             f"Parallel({unknown[0]}={options[unknown[0]]!r}): backend {backend.name!r} of the "
             f"context takes {', '.join(taken) or 'no options'} for a single call{advice}"

@@ -111,11 +111,13 @@ def check_values(values: dict[str, Any]) -> None:
         raise TypeError(f"initargs={initargs!r}: pass the initializer's arguments as a tuple")
 
 
-def meant_by(options: Iterable[str]) -> str:
-    """Return a hint at the argument that is spelt nearly like one of `options`, or nothing."""
+def meant_by(options: Iterable[str], taker: Any) -> str:
+    """Return a hint at the argument of `taker` that is spelt nearly like one of `options`."""
     import difflib
+    import inspect
 
-    names = [*DEFAULTS, "return_as", "timeout", "pre_dispatch", "batch_size", "memory"]
+    taken = inspect.signature(taker).parameters.values()
+    names = [each.name for each in taken if each.kind is not each.VAR_KEYWORD]
     for option in options:
         for close in difflib.get_close_matches(option, names, n=1, cutoff=0.75):
             return f". Did you mean {close}=?"
@@ -123,12 +125,12 @@ def meant_by(options: Iterable[str]) -> str:
 
 
 @contextmanager
-def refusing_options(options: Iterable[str]) -> Iterator[None]:
-    """Where a backend does not take `options`, say which argument was meant."""
+def refusing_options(options: Iterable[str], taker: Any) -> Iterator[None]:
+    """Where a backend does not take `options`, say which argument of `taker` was meant."""
     try:
         yield
     except TypeError as error:
-        hint = meant_by(options)
+        hint = meant_by(options, taker)
         if not hint:
             raise
         raise TypeError(f"{error}{hint}") from error
@@ -251,12 +253,12 @@ class parallel_config:  # noqa: N801 - joblib's name
                 raise ValueError(
                     "inner_max_num_threads and other constructor parameters backend_params are "
                     f"only supported when backend is not None. Got {shown}"
-                    f"{meant_by(backend_params) or ': pass backend= as well'}"
+                    f"{meant_by(backend_params, parallel_config) or ': pass backend= as well'}"
                 )
             made = before.backend
             self._owned: Backend | None = None
         else:
-            with refusing_options(backend_params):
+            with refusing_options(backend_params, parallel_config):
                 made = make_backend(backend, backend_params)
             self._owned = made if made is not backend else None
         self.old_parallel_config = before

@@ -157,7 +157,7 @@ max_pending, propagate, report
             "report": report,
             "propagate": propagate,
         }
-        self._choice: Choice = choose(backend, arguments, backend_kwargs)
+        self._choice: Choice = choose(backend, arguments, backend_kwargs, Parallel)
         values = self._choice.values
         self.n_jobs: int = self._choice.n_jobs
         self.verbose: int = int(values["verbose"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from jobspan import Parallel, delayed, parallel_config
 from jobspan.errors import (
+    BackendError,
     BackendUnreachableError,
     JobspanWarning,
     TransportError,
@@ -293,6 +295,79 @@ def test_an_interrupted_run_leaves_nothing(deployment: Any, until: Any) -> None:
     assert "KeyboardInterrupt" in said
     until(lambda: not deployment.tasks(), seconds=5)
     until(lambda: not deployment.held(), seconds=5)
+
+
+def test_a_client_of_an_event_loop_is_used_from_other_threads() -> None:
+    quiet = {"dashboard_address": ":0", "processes": False, "asynchronous": True}
+
+    async def main() -> list[int]:
+        async with (
+            distributed.LocalCluster(n_workers=1, **quiet) as cluster,
+            distributed.Client(cluster, asynchronous=True) as client,
+        ):
+            parallel = Parallel(backend="dask", client=client)
+            calls = [delayed(abs)(-1)] * 2
+            with pytest.raises(BackendError, match=r"another thread: await asyncio\.to_thread"):
+                parallel(calls)
+            found: list[int] = await asyncio.to_thread(parallel, calls)
+            return found
+
+    assert asyncio.run(main()) == [1, 1]
+
+
+INTERRUPTED_OFTEN = """
+import gc, os, random, signal, threading, time
+from collections import Counter
+from dask.distributed import Client, LocalCluster
+from jobspan import Parallel, delayed, parallel_config
+
+def opened():
+    gc.collect()
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    found = Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
+    del found["socket"]  # Dask keeps as many connections open as it once used at a time
+    return found + Counter(thread.name for thread in threading.enumerate())
+
+dice = random.Random(7)
+quiet = {"dashboard_address": ":0", "processes": False}
+with LocalCluster(n_workers=1, threads_per_worker=2, **quiet) as cluster, Client(cluster) as client:
+    with parallel_config("dask", client=client):
+        def round():
+            Parallel()(delayed(abs)(x) for x in range(8))
+            list(Parallel(return_as="generator")(delayed(abs)(x) for x in range(4)))
+
+        round()
+        before = opened()
+        interrupted = 0
+        while interrupted < 50:
+            timer = threading.Timer(dice.uniform(0, 0.02), os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                try:
+                    timer.start()
+                    while timer.is_alive():
+                        round()
+                finally:
+                    timer.cancel()
+                    timer.join()
+                    time.sleep(0.005)
+            except KeyboardInterrupt:
+                interrupted += 1
+        round()
+    deadline = time.monotonic() + 10
+    while cluster.scheduler.tasks or client.futures or opened() - before:
+        assert time.monotonic() < deadline, (cluster.scheduler.tasks, opened() - before)
+        time.sleep(0.05)
+print("nothing is left")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_interrupts_again_and_again_leave_nothing_on_a_cluster_that_goes_on() -> None:
+    script = [sys.executable, "-c", INTERRUPTED_OFTEN]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "nothing is left\n", done.stderr
+    # Dask's own way to wait for its event loop told of a NameError there.
+    assert "<function sync" not in done.stderr
 
 
 def test_a_cluster_of_ones_own_whose_workers_are_late(

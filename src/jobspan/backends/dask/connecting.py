@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import threading
-from typing import Any
+from collections.abc import Awaitable, Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from jobspan.backends.addresses import shown_address, without_credentials
 from jobspan.backends.dask.scratch import Scratch
 from jobspan.errors import (
+    BackendError,
     BackendUnreachableError,
     MissingExtraError,
 )
@@ -23,6 +27,8 @@ __all__ = [
     "threads_of_workers",
     "workers_reachable",
 ]
+
+T = TypeVar("T")
 
 START_SECONDS = 60
 """How long the workers of a cluster on this machine may take to start."""
@@ -210,6 +216,44 @@ def _new_cluster(n_workers: int, folder: str, options: dict[str, Any]) -> Any:
     )
 
 
+def _in_loop(client: Any, work: Callable[[], Awaitable[T]], timeout: float) -> T:
+    """Await `work` in the client's event loop, and return what it returns.
+
+    What `Client.sync` starts fails in the event loop, which logs that, where Ctrl-C comes before
+    the loop has got to the work.
+
+    Raises
+    ------
+    TimeoutError
+        If that takes longer than `timeout` seconds.
+    BackendError
+        If this is the event loop's thread.
+    """
+    if client.asynchronous:
+        raise BackendError(
+            "Parallel was called in the event loop of its Dask client, which waits while Parallel "
+            "does. Call it in another thread: await asyncio.to_thread(...)"
+        )
+    came: SimpleQueue[tuple[T, None] | tuple[None, Exception]] = SimpleQueue()
+
+    async def told() -> None:
+        try:
+            came.put((await work(), None))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            came.put((None, error))
+
+    going_on = asyncio.run_coroutine_threadsafe(told(), client.loop.asyncio_loop)
+    try:
+        result = came.get(timeout=timeout)
+    except Empty:
+        raise TimeoutError(f"no answer came within {timeout:g} s") from None
+    finally:
+        going_on.cancel()
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
 def threads_of_workers(client: Any, timeout: float) -> dict[str, int]:
     """Return how many threads each worker has, by its address.
 
@@ -219,7 +263,7 @@ def threads_of_workers(client: Any, timeout: float) -> dict[str, int]:
         If the scheduler does not say so within `timeout` seconds.
     """
     try:
-        threads: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=timeout)
+        threads: dict[str, int] = _in_loop(client, client.scheduler.ncores, timeout)
     except TimeoutError:
         raise BackendUnreachableError(
             f"the Dask scheduler has not said after {timeout:g} s which workers there are. Is its "
@@ -248,7 +292,7 @@ def workers_reachable(client: Any, timeout: float) -> bool:
         await comm.close()
 
     try:
-        client.sync(reach)
+        _in_loop(client, reach, timeout)
     except (OSError, TimeoutError, ValueError):
         return False
     return True

@@ -297,6 +297,59 @@ def test_an_interrupted_run_leaves_nothing(deployment: Any, until: Any) -> None:
     until(lambda: not deployment.held(), seconds=5)
 
 
+INTERRUPTED_AT_BOTH_ENDS = """
+import gc, os, signal, tempfile, threading, time
+from collections import Counter
+from jobspan import Parallel, delayed, parallel_config
+
+def opened():
+    gc.collect()
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    found = Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
+    return found + Counter(thread.name for thread in threading.enumerate())
+
+def interrupt_after(seconds):
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+def once(end=None):
+    with parallel_config("dask", n_workers=1):
+        Parallel()([delayed(abs)(-1)] * 2)
+        if end is not None:
+            interrupt_after(end)
+
+once()
+before = opened()
+for moment in (0.05, 0.2, 0.6, None):
+    try:
+        if moment is None:
+            once(0.01)
+        else:
+            interrupt_after(moment)
+            once()
+        time.sleep(5)
+    except KeyboardInterrupt:
+        print("interrupted")
+end = time.monotonic() + 10
+while opened() - before:
+    assert time.monotonic() < end, opened() - before
+    time.sleep(0.05)
+print(os.listdir(tempfile.gettempdir()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_cluster_of_ones_own_that_is_interrupted_as_it_starts_or_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_BOTH_ENDS],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    assert done.stdout == "interrupted\n" * 4 + "[]\n", done.stderr
+
+
 def test_a_client_of_an_event_loop_is_used_from_other_threads() -> None:
     quiet = {"dashboard_address": ":0", "processes": False, "asynchronous": True}
 

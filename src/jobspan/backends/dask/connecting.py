@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from jobspan.backends.addresses import shown_address, without_credentials
 from jobspan.backends.dask.scratch import Scratch
+from jobspan.backends.dask.unbroken import unbroken
 from jobspan.errors import (
     BackendError,
     BackendUnreachableError,
@@ -110,10 +111,14 @@ def start_cluster(n_workers: int, options: dict[str, Any], timeout: float = 0.0)
                 {"distributed.scheduler.allowed-failures": 0, "temporary-directory": folder}
             ),
         ):
-            cluster = _new_cluster(n_workers, folder, options)
+            cluster = unbroken(
+                lambda: _new_cluster(n_workers, folder, options), lambda made: made.close()
+            )
         cluster.scratch = scratch
         cluster.quiet = quiet
-        client = package.Client(cluster, set_as_default=False)
+        client = unbroken(
+            lambda: package.Client(cluster, set_as_default=False), lambda made: made.close()
+        )
         with contextlib.suppress(TimeoutError):
             client.wait_for_workers(n_workers, timeout=seconds)
         if not client.nthreads():
@@ -309,10 +314,14 @@ def scatter(client: Any, value: Any, *, direct: bool) -> Any:
 def close(client: Any, *, own_cluster: bool) -> None:
     """Close a client, and the cluster that was started for it."""
     cluster = client.cluster if own_cluster else None
-    with contextlib.suppress(TimeoutError, OSError):
-        client.close(timeout=5)
-    if cluster is not None:
-        _close_cluster(cluster)
+
+    def end() -> None:
+        with contextlib.suppress(TimeoutError, OSError):
+            client.close(timeout=5)
+        if cluster is not None:
+            _close_cluster(cluster)
+
+    unbroken(end)
 
 
 def _close_cluster(cluster: Any) -> None:

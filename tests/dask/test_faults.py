@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -17,12 +19,14 @@ from typing import Any
 import pytest
 
 from jobspan import Parallel, delayed, parallel_config
+from jobspan.backends.dask import DaskBackend
 from jobspan.errors import (
     BackendError,
     BackendUnreachableError,
     JobspanWarning,
     TransportError,
 )
+from jobspan.plans import Plan
 
 np = pytest.importorskip("numpy")
 distributed = pytest.importorskip("distributed")
@@ -421,6 +425,22 @@ def test_interrupts_again_and_again_leave_nothing_on_a_cluster_that_goes_on() ->
     assert done.stdout == "nothing is left\n", done.stderr
     # Dask's own way to wait for its event loop told of a NameError there.
     assert "<function sync" not in done.stderr
+
+
+def test_an_executor_that_nobody_closed_asks_the_scheduler_no_more(
+    deployment: Any, until: Any
+) -> None:
+    """Ctrl-C may come when it is open and has no owner yet."""
+    with deployment.client() as client, contextlib.closing(DaskBackend(client=client)) as backend:
+
+        async def asking() -> int:
+            return sum("look" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+        executor = backend.open(Plan(n_jobs=2))
+        assert client.sync(asking) == 1
+        del executor
+        gc.collect()
+        until(lambda: client.sync(asking) == 0, seconds=5)
 
 
 def test_a_cluster_of_ones_own_whose_workers_are_late(

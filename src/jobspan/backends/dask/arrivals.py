@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -116,7 +117,8 @@ class Arrivals:
         """The threads of each worker."""
         self.looked = 0.0
         """When the scheduler last answered, by the monotonic clock."""
-        self._on_loop(self._start_looking)
+        # A weak reference: looking ends with this, should nobody get to close it.
+        self._on_loop(_start_looking, weakref.ref(self))
 
     @property
     def threads(self) -> int:
@@ -267,22 +269,16 @@ class Arrivals:
                 arrived.append(Arrival(key, "finished", value))
         return arrived
 
-    def _start_looking(self) -> None:
-        if not self._closed:
-            self._wait_in(self._look())
-
     async def _look(self) -> None:
-        while True:
-            before = self.addresses
-            with contextlib.suppress(OSError, TimeoutError, AttributeError):
-                self.addresses = await asyncio.wait_for(self._workers(), ANSWER_SECONDS)
-                self.looked = time.monotonic()
-            for gone in before.keys() - self.addresses.keys():
-                # One that stands still, and that the scheduler has given up, never answers.
-                self._client.rpc.remove(gone)
-            if self.addresses != before:
-                self.wake()
-            await asyncio.sleep(LOOK_SECONDS)
+        before = self.addresses
+        with contextlib.suppress(OSError, TimeoutError, AttributeError):
+            self.addresses = await asyncio.wait_for(self._workers(), ANSWER_SECONDS)
+            self.looked = time.monotonic()
+        for gone in before.keys() - self.addresses.keys():
+            # One that stands still, and that the scheduler has given up, never answers.
+            self._client.rpc.remove(gone)
+        if self.addresses != before:
+            self.wake()
 
     async def _workers(self) -> dict[str, int]:
         if self._fits is None:
@@ -301,3 +297,16 @@ class Arrivals:
         for waiter in self._waiters:
             waiter.cancel()
         self._finished.clear()
+
+
+def _start_looking(reference: weakref.ref[Arrivals]) -> None:
+    arrivals = reference()
+    if arrivals is not None and not arrivals._closed:
+        arrivals._wait_in(_keep_looking(reference))
+
+
+async def _keep_looking(reference: weakref.ref[Arrivals]) -> None:
+    while (arrivals := reference()) is not None and not arrivals._closed:
+        await arrivals._look()
+        del arrivals
+        await asyncio.sleep(LOOK_SECONDS)

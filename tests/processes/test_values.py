@@ -313,3 +313,20 @@ def test_what_comes_with_calls_is_found_in_a_folder_put_on_the_path_since(tmp_pa
     set_up = {"initializer": found.set_size, "initargs": (found.Unit, 7)}
     sizes = Parallel(n_jobs=2, **set_up)(delayed(found.size_of)(found.Unit) for _ in range(4))
     assert sizes == [7] * 4
+
+
+def test_an_initializer_runs_before_the_module_of_a_call_is_imported(tmp_path, monkeypatch):
+    """As ``django.setup`` does before models can be imported."""
+    (tmp_path / "set_up_first.py").write_text("done = []\ndef set_up():\n    done.append(1)\n")
+    (tmp_path / "wants_it.py").write_text(
+        "import set_up_first\nassert set_up_first.done\ndef double(x):\n    return 2 * x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import set_up_first
+
+    set_up_first.set_up()
+    import wants_it
+
+    set_up = {"initializer": set_up_first.set_up}
+    calls = [delayed(wants_it.double)(x) for x in range(4)]
+    assert Parallel(n_jobs=2, **set_up)(calls) == [0, 2, 4, 6]

@@ -60,11 +60,6 @@ def run_worker(batches: int, results: int, rights: int, cell_descriptor: int) ->
     return 0
 
 
-def _settle(context: CallContext) -> None:
-    """Let the settings of a context hold while what comes with it is imported, too."""
-    replace_current(context.settings)
-
-
 class _Worker:
     """Runs batches from a pipe.
 
@@ -90,7 +85,7 @@ class _Worker:
         self._frames: deque[Frame] = deque()
         self._environment: dict[str, str] = {}
         self._terms = Terms("r", None, None, 0, 1, False, False)
-        self._decoder = BatchDecoder(_settle)
+        self._decoder = BatchDecoder(self._enter)
         self._entrance = Entrance()
         self._forgot = False
         self._arguments = {"r": SegmentReceiver("r")}
@@ -173,6 +168,13 @@ class _Worker:
             ran = Ran([None] * size, dict.fromkeys(failed, failure_of(error)), 0.0, 0.0)
         self._send_result(serial, ran)
 
+    def _enter(self, context: CallContext) -> None:
+        """Let a context hold before what comes with it is imported, its initializer's work too."""
+        replace_current(context.settings)
+        prepare_process(context)
+        with suppress(Exception):  # it is raised again where the calls run, which it fails
+            self._entrance.run(context, _nothing)
+
     def _run_calls(self, calls: Iterable[Call], serial: int) -> Ran:
         self._cell.words[Cell.STAGE] = _RUNNING
         return run_calls(_marked(calls, self._cell, serial, timed=self._terms.timed))
@@ -218,6 +220,10 @@ class _Worker:
     def _replace_stdout(self, serial: int, payload: Buffer, descriptors: list[Descriptor]) -> None:
         (descriptor,) = descriptors
         self.streams.replace_stdout(descriptor)
+
+
+def _nothing() -> None:
+    """Do nothing, where to be there is enough."""
 
 
 def _marked(calls: Iterable[Call], cell: Cell, serial: int, *, timed: bool) -> Iterator[Call]:

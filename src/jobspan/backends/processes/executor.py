@@ -226,6 +226,8 @@ class ProcessExecutor:
             flight = worker.flights[-1]
             if flight.state is not FlightState.SENT or worker.claimed(flight):
                 continue
+            if worker.flights[0].state is FlightState.MOVED:
+                continue  # its cell has room for one: this would have it run the other after all
             if now - worker.head_since < MOVE_SECONDS:
                 moment = worker.head_since + MOVE_SECONDS
                 due = moment if due is None else min(due, moment)
@@ -296,7 +298,7 @@ class ProcessExecutor:
     ) -> None:
         batch = flight.batch
         ran = self._courier.decode(payload, descriptors, len(batch.calls), worker.knowledge)
-        if flight.state is FlightState.ABANDONED:
+        if flight.state in (FlightState.ABANDONED, FlightState.MOVED):
             return
         if UNDECODED in ran.failures:
             self._refuse(flight, ran.failures[UNDECODED])

@@ -161,9 +161,12 @@ class _Worker:
             self._send(_DROPPED, serial, ())
             return
         except BaseException as error:  # noqa: BLE001 - whatever it is, the calls have failed
-            cell.words[Cell.STAGE] = _ENCODING
             # What the executor believes to be known here may not be: let it send all again.
             self._forgot = True
+            if not wanted:
+                self._send(_DROPPED, serial, ())
+                return
+            cell.words[Cell.STAGE] = _ENCODING
             failed = range(size) if size else (UNDECODED,)
             ran = Ran([None] * size, dict.fromkeys(failed, failure_of(error)), 0.0, 0.0)
         self._send_result(serial, ran)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from blake3 import blake3
 
-from jobspan.descriptors import opened
+from jobspan.descriptors import Descriptor
 from jobspan.errors import StoreUnavailableError
 
 __all__ = ["LOCKS_NAMES", "FileLock", "NameLock"]
@@ -52,28 +52,17 @@ _FLOCK = struct.Struct("@hhqqi4x")
 """``struct flock`` of Linux: kind, from where, start, length, process (which must be 0)."""
 
 
-class _LockFile:
-    """Owns the descriptor of a lock file, which is closed with it, whenever Ctrl-C comes."""
-
-    _descriptor = -1
-
-    def _open(self, path: str, flags: int) -> None:
-        try:
-            self._descriptor = opened(path, flags)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            self._descriptor = opened(path, flags)
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        self._close()
+def _lock_file(path: str, flags: int) -> Descriptor:
+    """Return an open lock file, which is made where it is missing."""
+    opening = (path,), (flags,), (0o666,)
+    try:
+        return Descriptor(map(os.open, *opening))
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return Descriptor(map(os.open, *opening))
 
 
-class FileLock(_LockFile):
+class FileLock:
     """Exclusive use of a file's name, for a moment.
 
     Parameters
@@ -97,12 +86,13 @@ class FileLock(_LockFile):
         self._patience = patience
 
     def __enter__(self) -> None:
-        self._open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0))
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOINHERIT", 0)
+        self._file = _lock_file(self._path, flags)
         try:
-            if not _try_lock(self._descriptor):
-                self._wait(self._descriptor)
+            if not _try_lock(self._file.number):
+                self._wait(self._file.number)
         except BaseException:
-            self._close()
+            self._file.close()
             raise
 
     def _wait(self, descriptor: int) -> None:
@@ -124,12 +114,12 @@ class FileLock(_LockFile):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            _unlock(self._descriptor)
+            _unlock(self._file.number)
         finally:
-            self._close()
+            self._file.close()
 
 
-class NameLock(_LockFile):
+class NameLock:
     """One name of a store, claimed by one thread of one process.
 
     A byte of one lock file stands for the name, and is locked by an open file description of its
@@ -137,22 +127,24 @@ class NameLock(_LockFile):
     it when its holder dies. Two names may share a byte, once in 2^62: then one waits for the other.
     """
 
+    def __init__(self, path: str) -> None:
+        self._file = _lock_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+
     @classmethod
     def acquire(cls, path: str, name: str) -> NameLock | None:
         """Return the lock, or None where another one has the name."""
-        lock = cls()
-        lock._open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        lock = cls(path)
         position = int.from_bytes(blake3(name.encode()).digest(8), "little") >> 2
         try:
             lock._set(fcntl.F_WRLCK, position, 1)
         except (BlockingIOError, PermissionError):
-            lock._close()
+            lock._file.close()
             return None
         return lock
 
     def _set(self, kind: int, position: int, length: int) -> None:
         flock = _FLOCK.pack(kind, 0, position, length, 0)
-        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, flock)
+        fcntl.fcntl(self._file.number, fcntl.F_OFD_SETLK, flock)
 
     def release(self) -> None:
         """Let others have the name."""
@@ -160,4 +152,4 @@ class NameLock(_LockFile):
             # Not left to close(): a child forked meanwhile holds a copy of the descriptor.
             self._set(fcntl.F_UNLCK, 0, 0)
         finally:
-            self._close()
+            self._file.close()

@@ -10,8 +10,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import NamedTuple
 
@@ -139,19 +139,15 @@ def launch_worker() -> Launched:
     )
 
 
-class own_stdout:  # noqa: N801 - reads as a function
-    """Gives the stdout of this process, or a sink where that was closed."""
-
-    def __enter__(self) -> int:
-        try:
-            os.fstat(1)
-        except OSError:
-            self._sink = Descriptor(map(os.open, (os.devnull,), (os.O_WRONLY,)))
-            return self._sink.number
-        return 1
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is left to do: the sink is closed with this."""
+@contextmanager
+def own_stdout() -> Iterator[int]:
+    """Give the stdout of this process, or a sink where that was closed."""
+    sink: Descriptor | None = None
+    try:
+        os.fstat(1)
+    except OSError:
+        sink = Descriptor(map(os.open, (os.devnull,), (os.O_WRONLY,)))
+    yield 1 if sink is None else sink.number
 
 
 def start_template() -> None:

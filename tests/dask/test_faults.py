@@ -31,6 +31,8 @@ from jobspan.plans import Plan
 np = pytest.importorskip("numpy")
 distributed = pytest.importorskip("distributed")
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.timeout(90)
 
 
@@ -302,15 +304,13 @@ def test_an_interrupted_run_leaves_nothing(deployment: Any, until: Any) -> None:
 
 
 INTERRUPTED_AT_BOTH_ENDS = """
-import gc, os, signal, tempfile, threading, time
+import os, signal, tempfile, threading, time
 from collections import Counter
+from tests.interrupts import opened
 from jobspan import Parallel, delayed, parallel_config
 
-def opened():
-    gc.collect()
-    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    found = Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
-    return found + Counter(thread.name for thread in threading.enumerate())
+def there():
+    return opened() + Counter(thread.name for thread in threading.enumerate())
 
 def interrupt_after(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -322,7 +322,7 @@ def once(end=None):
             interrupt_after(end)
 
 once()
-before = opened()
+before = there()
 for moment in (0.05, 0.2, 0.6, None):
     try:
         if moment is None:
@@ -334,8 +334,8 @@ for moment in (0.05, 0.2, 0.6, None):
     except KeyboardInterrupt:
         print("interrupted")
 end = time.monotonic() + 10
-while opened() - before:
-    assert time.monotonic() < end, opened() - before
+while there() - before:
+    assert time.monotonic() < end, there() - before
     time.sleep(0.05)
 print(os.listdir(tempfile.gettempdir()))
 """
@@ -345,6 +345,7 @@ print(os.listdir(tempfile.gettempdir()))
 def test_a_cluster_of_ones_own_that_is_interrupted_as_it_starts_or_ends(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED_AT_BOTH_ENDS],
+        cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -373,46 +374,31 @@ def test_a_client_of_an_event_loop_is_used_from_other_threads() -> None:
 
 
 INTERRUPTED_OFTEN = """
-import gc, os, random, signal, threading, time
+import random, threading, time
 from collections import Counter
 from dask.distributed import Client, LocalCluster
+from tests.interrupts import interrupt, opened
 from jobspan import Parallel, delayed, parallel_config
 
-def opened():
-    gc.collect()
-    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    found = Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
+def there():
+    found = opened()
     del found["socket"]  # Dask keeps as many connections open as it once used at a time
     return found + Counter(thread.name for thread in threading.enumerate())
 
-dice = random.Random(7)
+def round():
+    Parallel()(delayed(abs)(x) for x in range(8))
+    list(Parallel(return_as="generator")(delayed(abs)(x) for x in range(4)))
+
 quiet = {"dashboard_address": ":0", "processes": False}
 with LocalCluster(n_workers=1, threads_per_worker=2, **quiet) as cluster, Client(cluster) as client:
     with parallel_config("dask", client=client):
-        def round():
-            Parallel()(delayed(abs)(x) for x in range(8))
-            list(Parallel(return_as="generator")(delayed(abs)(x) for x in range(4)))
-
         round()
-        before = opened()
-        interrupted = 0
-        while interrupted < 50:
-            timer = threading.Timer(dice.uniform(0, 0.02), os.kill, (os.getpid(), signal.SIGINT))
-            try:
-                try:
-                    timer.start()
-                    while timer.is_alive():
-                        round()
-                finally:
-                    timer.cancel()
-                    timer.join()
-                    time.sleep(0.005)
-            except KeyboardInterrupt:
-                interrupted += 1
+        before = there()
+        interrupt(round, 50, 0.02, random.Random(7))
         round()
     deadline = time.monotonic() + 10
-    while cluster.scheduler.tasks or client.futures or opened() - before:
-        assert time.monotonic() < deadline, (cluster.scheduler.tasks, opened() - before)
+    while cluster.scheduler.tasks or client.futures or there() - before:
+        assert time.monotonic() < deadline, (cluster.scheduler.tasks, there() - before)
         time.sleep(0.05)
 print("nothing is left")
 """
@@ -421,7 +407,7 @@ print("nothing is left")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_interrupts_again_and_again_leave_nothing_on_a_cluster_that_goes_on() -> None:
     script = [sys.executable, "-c", INTERRUPTED_OFTEN]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert done.stdout == "nothing is left\n", done.stderr
     # Dask's own way to wait for its event loop told of a NameError there.
     assert "<function sync" not in done.stderr

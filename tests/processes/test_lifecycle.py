@@ -22,6 +22,8 @@ from jobspan import Parallel, delayed
 from jobspan.backends.processes import ProcessBackend
 from jobspan.backends.processes.idle import close_idle_workers
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.timeout(90)
 
 
@@ -193,8 +195,8 @@ def test_interrupts_at_random_moments(start):
 
 
 INTERRUPTED_OFTEN = """
-import gc, os, random, signal, sys, threading, time
-from collections import Counter
+import random, sys, time
+from tests.interrupts import interrupt, opened
 from jobspan import Parallel, delayed, parallel_config
 from jobspan.backends.processes.idle import close_idle_workers
 
@@ -203,31 +205,15 @@ def work(x): return bytes(200_000) if x % 3 == 0 else x
 def round():
     with parallel_config("processes", n_jobs=2):
         Parallel(max_nbytes=1000)(delayed(work)(x) for x in range(8))
-
-def opened():
-    close_idle_workers()
-    gc.collect()
-    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    return Counter(os.readlink(link).split(":[")[0] for link in links if os.path.islink(link))
+    if dice.random() < 0.5:
+        close_idle_workers()
 
 dice = random.Random(7)
 round()
+close_idle_workers()
 before = opened()
-interrupted = 0
-while interrupted < 40:
-    timer = threading.Timer(dice.uniform(0, 0.03), os.kill, (os.getpid(), signal.SIGINT))
-    try:
-        try:
-            timer.start()
-            round()
-            if dice.random() < 0.5:
-                close_idle_workers()
-        finally:
-            timer.cancel()
-            timer.join()
-            time.sleep(0.005)
-    except KeyboardInterrupt:
-        interrupted += 1
+interrupt(round, 40, 0.03, dice)
+close_idle_workers()
 print(*(opened() - before).items())
 sys.stdout.flush()
 time.sleep(60)
@@ -237,7 +223,7 @@ time.sleep(60)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_interrupts_again_and_again_leave_no_descriptor_and_no_worker():
     script = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED_OFTEN], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED_OFTEN], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert script.stdout is not None
     try:
